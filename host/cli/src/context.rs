@@ -1,0 +1,72 @@
+//! What every verb is given: where the home is, how to answer, how to show progress.
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use lodger::{Config, Host, ProgressEvent};
+
+/// Calls this program makes at a time: it runs one verb.
+const CONCURRENT_CALLS: u32 = 4;
+
+pub struct Context {
+    home: Option<PathBuf>,
+    pub json: bool,
+    progress: ProgressBar,
+}
+
+impl Context {
+    pub fn new(home: Option<PathBuf>, json: bool) -> Context {
+        Context { home, json, progress: ProgressBar::hidden() }
+    }
+
+    pub fn home(&self) -> anyhow::Result<PathBuf> {
+        if let Some(home) = &self.home {
+            return Ok(home.clone());
+        }
+        let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/share"));
+        let data = data.or_else(home).context("neither --home, LODGER_HOME, XDG_DATA_HOME nor HOME is set")?;
+        std::fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
+        Ok(data.join("lodger"))
+    }
+
+    pub async fn host(&self) -> anyhow::Result<Host> {
+        self.open(self.home()?).await
+    }
+
+    /// Opens another home than the one asked for.
+    pub async fn open(&self, home: PathBuf) -> anyhow::Result<Host> {
+        let mut config = Config::new(home);
+        config.concurrent_calls = Some(CONCURRENT_CALLS);
+        config.actor = "cli".to_owned();
+        let bar = self.progress.clone();
+        config.progress = Some(Arc::new(move |event| match event {
+            ProgressEvent::Step(step) => bar.set_message(step),
+            ProgressEvent::Percent(percent) => bar.set_prefix(format!("{percent:>3}% ")),
+        }));
+        Ok(Host::open(config).await?)
+    }
+
+    /// Shows that something long is under way while `work` runs, on a terminal.
+    pub async fn watch<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
+        if self.json || !std::io::stderr().is_terminal() {
+            return work.await;
+        }
+        self.progress.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+        if let Ok(style) = ProgressStyle::with_template("{spinner} {prefix}{wide_msg} {elapsed}") {
+            self.progress.set_style(style);
+        }
+        self.progress.set_message(what.to_owned());
+        self.progress.enable_steady_tick(Duration::from_millis(100));
+        let done = work.await;
+        self.progress.disable_steady_tick();
+        self.progress.set_prefix("");
+        self.progress.finish_and_clear();
+        self.progress.reset();
+        done
+    }
+}

@@ -1,0 +1,119 @@
+//! Answers and errors, for people and as JSON. Data goes to stdout, words to people go to stderr.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the one module that prints")]
+
+use std::fmt;
+
+use lodger::{Done, Error, Outcome, Problem};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::context::Context;
+
+/// One JSON value on stdout.
+pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// A line of data.
+pub fn line(text: impl fmt::Display) {
+    println!("{text}");
+}
+
+/// A line to the person who asked; not with `--json`.
+pub fn say(context: &Context, text: impl fmt::Display) {
+    if !context.json {
+        eprintln!("{text}");
+    }
+}
+
+/// A line the person must see, with `--json` too.
+pub fn warn(text: impl fmt::Display) {
+    eprintln!("{text}");
+}
+
+/// Rows in columns, as wide as their widest cell.
+pub fn table(rows: &[Vec<String>]) {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    }
+}
+
+/// A hook that was entered and did not complete; it decides the exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct HookFailed {
+    pub code: &'static str,
+    pub message: String,
+    pub exit_code: u8,
+    pub hint: Option<String>,
+}
+
+impl HookFailed {
+    pub fn of<T>(subject: &impl fmt::Display, hook: &str, outcome: &Outcome<T>) -> HookFailed {
+        HookFailed {
+            code: outcome.name(),
+            message: format!("`{hook}` of {subject} {outcome}"),
+            exit_code: outcome.exit_code(),
+            hint: Some(format!("`lodger logs {subject}` shows what it said")),
+        }
+    }
+}
+
+/// The verb's value, or the failure of the hook it needed.
+pub fn completed<T>(subject: &impl fmt::Display, done: Done<T>) -> Result<T, HookFailed> {
+    let hook = done.call.as_ref().map_or("hook", |call| call.hook);
+    match done.outcome {
+        Outcome::Completed(value) => Ok(value),
+        other => Err(HookFailed::of(subject, hook, &other)),
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    code: &'a str,
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    problems: &'a [Problem],
+}
+
+/// Shows an error, and returns its exit code.
+pub fn failure(context: &Context, error: &anyhow::Error) -> u8 {
+    let (code, exit_code, hint, problems) = if let Some(error) = error.downcast_ref::<Error>() {
+        (error.code(), error.exit_code(), error.hint(), problems(error))
+    } else if let Some(failed) = error.downcast_ref::<HookFailed>() {
+        (failed.code, failed.exit_code, failed.hint.clone(), &[][..])
+    } else {
+        ("failed", 1, None, &[][..])
+    };
+    let chain = error.chain().map(ToString::to_string).collect::<Vec<_>>().join(": ");
+    if context.json {
+        println!("{:#}", json!({ "error": Body { code, message: &chain, hint: hint.as_deref(), problems } }));
+        return exit_code;
+    }
+    eprintln!("error: {chain} ({code})");
+    for problem in problems {
+        eprintln!("  {}: {}", problem.path, problem.message);
+        if let Some(hint) = &problem.hint {
+            eprintln!("    hint: {hint}");
+        }
+    }
+    if let Some(hint) = hint {
+        eprintln!("hint: {hint}");
+    }
+    exit_code
+}
+
+fn problems(error: &Error) -> &[Problem] {
+    match error {
+        Error::Manifest { problems } => problems,
+        Error::GrantRefused { refusals } | Error::GrantRevoked { refusals, .. } => refusals,
+        _ => &[],
+    }
+}

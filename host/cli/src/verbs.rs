@@ -1,0 +1,101 @@
+//! The verbs, in the order `--help` shows them: for operators, for apps, for authors.
+
+mod add;
+mod adopt;
+mod apps;
+mod calls;
+mod completions;
+mod consent;
+mod disable;
+mod doctor;
+mod enable;
+mod env;
+mod explain;
+mod info;
+mod install;
+mod list;
+mod logs;
+mod remove;
+mod run;
+mod set;
+mod uninstall;
+mod url;
+
+use lodger::{AddonId, Error, Host, Id};
+use serde_json::json;
+
+use crate::context::Context;
+use crate::output;
+
+#[derive(clap::Subcommand)]
+pub enum Verb {
+    Install(install::Install),
+    Uninstall(uninstall::Uninstall),
+    Enable(enable::Enable),
+    Disable(disable::Disable),
+    List(list::List),
+    Info(info::Info),
+    Explain(explain::Explain),
+    Set(set::Set),
+    Calls(calls::Calls),
+    Logs(logs::Logs),
+    Doctor(doctor::Doctor),
+    Adopt(adopt::Adopt),
+    Add(add::Add),
+    Remove(remove::Remove),
+    Url(url::Url),
+    Env(env::Env),
+    Run(run::Run),
+    Apps(apps::Apps),
+    Completions(completions::Completions),
+}
+
+impl Verb {
+    /// Runs the verb and returns the exit code.
+    pub async fn run(self, context: &Context, command: clap::Command) -> anyhow::Result<u8> {
+        match self {
+            Verb::Install(verb) => verb.run(context).await,
+            Verb::Uninstall(verb) => verb.run(context).await,
+            Verb::Enable(verb) => verb.run(context).await,
+            Verb::Disable(verb) => verb.run(context).await,
+            Verb::List(verb) => verb.run(context).await,
+            Verb::Info(verb) => verb.run(context).await,
+            Verb::Explain(verb) => verb.run(context).await,
+            Verb::Set(verb) => verb.run(context).await,
+            Verb::Calls(verb) => verb.run(context).await,
+            Verb::Logs(verb) => verb.run(context).await,
+            Verb::Doctor(verb) => verb.run(context).await,
+            Verb::Adopt(verb) => verb.run(context).await,
+            Verb::Add(verb) => verb.run(context).await,
+            Verb::Remove(verb) => verb.run(context).await,
+            Verb::Url(verb) => verb.run(context).await,
+            Verb::Env(verb) => verb.run(context).await,
+            Verb::Run(verb) => verb.run(context).await,
+            Verb::Apps(verb) => verb.run(context).await,
+            Verb::Completions(verb) => verb.run(command),
+        }
+    }
+}
+
+/// An app or alias, as the library takes it.
+fn id(text: &str) -> Result<Id, Error> {
+    text.parse().map_err(|_| Error::InvalidId(text.to_owned()))
+}
+
+/// The answer of a mutating verb's `--dry-run`, after everything that could refuse it was checked.
+fn dry_run(context: &Context, changes: bool, what: &str) -> anyhow::Result<u8> {
+    output::say(context, if changes { format!("would {what}") } else { format!("nothing to do to {what}") });
+    if context.json {
+        output::json(&json!({ "dry_run": true, "changed": changes }))?;
+    }
+    Ok(0)
+}
+
+/// The answer of a verb that moves an addon to another state.
+fn state(context: &Context, host: &Host, id: &AddonId, changed: bool) -> anyhow::Result<u8> {
+    if context.json {
+        let info = host.addon(id)?;
+        output::json(&json!({ "id": id, "version": info.version, "state": info.state, "changed": changed }))?;
+    }
+    Ok(0)
+}

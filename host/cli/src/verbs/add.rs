@@ -1,0 +1,77 @@
+//! `lodger add`: gives an app an addon.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use lodger::Id;
+use serde_json::json;
+
+use crate::context::Context;
+use crate::output;
+
+/// Add an addon to an app
+#[derive(clap::Args)]
+pub struct Add {
+    app: String,
+    addon: String,
+    /// Name it apart from others of this addon in the app; its variables get this name
+    #[arg(long = "as", value_name = "ALIAS")]
+    alias: Option<String>,
+    /// One of the addon's plans [default: the first]
+    #[arg(long)]
+    plan: Option<String>,
+    /// Passed on to the addon
+    #[arg(long = "option", value_name = "KEY=VALUE")]
+    options: Vec<String>,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Add {
+    pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
+        let host = context.host().await?;
+        let app: Id = super::id(&self.app)?;
+        let addon = host.resolve(&self.addon)?;
+        let alias = self.alias.as_deref().map(super::id).transpose()?;
+        let mut options = BTreeMap::new();
+        for option in &self.options {
+            let (name, value) = option.split_once('=').with_context(|| format!("`{option}` is not KEY=VALUE"))?;
+            options.insert(name.to_owned(), value.to_owned());
+        }
+        let add =
+            lodger::Add { app: app.clone(), addon: addon.clone(), alias: alias.clone(), plan: self.plan, options };
+        if self.dry_run {
+            return super::dry_run(context, host.would_add(&add).await?, &format!("add {addon} to {app}"));
+        }
+        let done = context.watch(&format!("adding {addon} to {app}"), host.add(add)).await?;
+        let created = done.changed;
+        let resource = output::completed(&addon, done)?;
+        let env = host.config(&app, &addon, alias.as_ref()).await?;
+        for failure in &env.failures {
+            output::warn(format!("warning: no values from `{}`: {}", failure.hook, failure.message));
+        }
+        if context.json {
+            output::json(&json!({
+                "app": app,
+                "addon": addon,
+                "alias": alias,
+                "id": resource.id,
+                "plan": resource.plan,
+                "config": env.variables,
+                "created": created,
+                "message": resource.message,
+            }))?;
+            return Ok(0);
+        }
+        let word = if created { "added" } else { "already there:" };
+        output::say(context, format!("{word} {addon} for {app}"));
+        if let Some(message) = resource.message {
+            output::say(context, message);
+        }
+        for name in env.variables.keys() {
+            output::say(context, format!("  {name}"));
+        }
+        Ok(0)
+    }
+}

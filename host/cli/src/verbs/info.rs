@@ -1,0 +1,55 @@
+//! `lodger info`.
+
+use lodger::{AddonInfo, Resource, SettingInfo};
+
+use crate::context::Context;
+use crate::output;
+
+/// Show an addon: state, settings, who uses it, what its data takes
+#[derive(clap::Args)]
+pub struct Info {
+    addon: String,
+}
+
+#[derive(serde::Serialize)]
+struct All {
+    #[serde(flatten)]
+    info: AddonInfo,
+    settings: Vec<SettingInfo>,
+    resources: Vec<Resource>,
+}
+
+impl Info {
+    pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
+        let host = context.host().await?;
+        let id = host.resolve(&self.addon)?;
+        let info = host.addon(&id)?;
+        let settings = host.settings(&id).await?;
+        let used: Vec<_> = host.apps()?.into_values().flatten().filter(|resource| resource.addon == id).collect();
+        if context.json {
+            output::json(&All { info, settings, resources: used })?;
+            return Ok(0);
+        }
+        let mut rows = vec![
+            vec!["addon".to_owned(), id.to_string()],
+            vec!["version".to_owned(), info.version],
+            vec!["state".to_owned(), info.state.to_string()],
+            vec!["digest".to_owned(), info.digest],
+            vec!["data".to_owned(), format!("{} in {} files", lodger::human_bytes(info.data_bytes), info.data_files)],
+        ];
+        for setting in settings {
+            let value = match (&setting.value, setting.secret, setting.set) {
+                (Some(value), _, _) => lodger::text::shown(value, 200),
+                (None, true, true) => "(a secret, set)".to_owned(),
+                (None, true, false) => "(a secret, not set)".to_owned(),
+                (None, false, _) => "(not set)".to_owned(),
+            };
+            rows.push(vec![format!("setting {}", setting.name), value]);
+        }
+        for resource in used {
+            rows.push(vec![format!("app {}", resource.app), super::apps::describe(&resource)]);
+        }
+        output::table(&rows);
+        Ok(0)
+    }
+}

@@ -1,0 +1,48 @@
+//! `lodger remove`: takes an addon from an app, and destroys what the app had of it.
+
+use serde_json::json;
+
+use super::consent;
+use crate::context::Context;
+use crate::output;
+
+/// Remove an addon from an app, with its data
+#[derive(clap::Args)]
+pub struct Remove {
+    app: String,
+    addon: String,
+    /// The one added under this alias
+    #[arg(long = "as", value_name = "ALIAS")]
+    alias: Option<String>,
+    /// Do not ask on a terminal
+    #[arg(long)]
+    yes: bool,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Remove {
+    pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
+        let host = context.host().await?;
+        let app = super::id(&self.app)?;
+        let addon = host.resolve(&self.addon)?;
+        let alias = self.alias.as_deref().map(super::id).transpose()?;
+        let would = host.would_remove(&app, &addon, alias.as_ref()).await?;
+        if self.dry_run {
+            return super::dry_run(context, would, &format!("remove {addon} from {app}"));
+        }
+        if would && !consent::destroys(self.yes, &format!("Destroy what {app} has of {addon}?"))? {
+            anyhow::bail!("not confirmed; nothing was done");
+        }
+        let done = context.watch("removing", host.remove(&app, &addon, alias.as_ref())).await?;
+        let changed = done.changed;
+        output::completed(&addon, done)?;
+        let word = if changed { format!("removed {addon} from {app}") } else { format!("{app} has no {addon}") };
+        output::say(context, word);
+        if context.json {
+            output::json(&json!({ "app": app, "addon": addon, "alias": alias, "changed": changed }))?;
+        }
+        Ok(0)
+    }
+}

@@ -1,0 +1,44 @@
+//! `lodger uninstall`: removes an addon, and its data unless told to keep it.
+
+use serde_json::json;
+
+use super::consent;
+use crate::context::Context;
+use crate::output;
+
+/// Remove an addon that is not enabled, with its data
+#[derive(clap::Args)]
+pub struct Uninstall {
+    addon: String,
+    /// Keep its data directory for a later install
+    #[arg(long)]
+    keep_data: bool,
+    /// Do not ask on a terminal
+    #[arg(long)]
+    yes: bool,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Uninstall {
+    pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
+        let host = context.host().await?;
+        let id = host.resolve(&self.addon)?;
+        if self.dry_run {
+            host.would_uninstall(&id).await?;
+            return super::dry_run(context, true, &format!("uninstall {id}"));
+        }
+        host.would_uninstall(&id).await?;
+        if !self.keep_data && !consent::destroys(self.yes, &format!("Destroy {id} and all its data?"))? {
+            anyhow::bail!("not confirmed; nothing was done");
+        }
+        host.uninstall(&id, self.keep_data).await?;
+        let kept = if self.keep_data { "; its data is kept: install it again to use it" } else { "" };
+        output::say(context, format!("uninstalled {id}{kept}"));
+        if context.json {
+            output::json(&json!({ "id": id, "changed": true, "kept_data": self.keep_data }))?;
+        }
+        Ok(0)
+    }
+}

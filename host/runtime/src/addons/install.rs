@@ -1,0 +1,149 @@
+//! Installing and uninstalling. Everything expensive or refusable happens here, never in a call.
+
+use std::path::Path;
+
+use semver::Version;
+
+use crate::addons::Done;
+use crate::compiler;
+use crate::error::{Error, Result};
+use crate::grant::{Facts, Grant};
+use crate::host::{Host, now_ms};
+use crate::id::AddonId;
+use crate::lifecycle::AddonState;
+use crate::package::Package;
+use crate::registry;
+use crate::store::AddonRow;
+use crate::tree::Size;
+
+/// A package that could be installed: read, compiled, linked, and granted. Shown to people before it is.
+#[derive(Debug)]
+pub struct Incoming {
+    pub package: Package,
+    pub grant: Grant,
+}
+
+/// What [`Host::install`] has done.
+#[derive(Clone, Debug, serde::Serialize)]
+pub struct Installed {
+    pub id: AddonId,
+    pub version: String,
+    pub digest: String,
+    pub grant: String,
+    /// False when the same package with the same grant was there already.
+    pub changed: bool,
+}
+
+impl Host {
+    /// Reads a package, compiles its component and decides its grant. Nothing is installed.
+    ///
+    /// # Errors
+    /// Everything that can be wrong with a package.
+    pub async fn inspect(&self, path: &Path) -> Result<Incoming> {
+        let package = Package::read(path, &self.policy.package)?;
+        let mut facts = Facts::default();
+        if let (Some(name), Some(wasm)) = (&package.manifest.component, &package.component) {
+            let digest = compiler::digest(wasm);
+            let wasm = || Ok(wasm.clone());
+            let component = self.compiler.load(&self.sandbox.engine, &self.home.key, name, &digest, wasm).await?;
+            facts = registry::link(self, name, &component)?.facts;
+        }
+        let grant = Grant::decide(&package.manifest, &self.policy, &facts, self.extension.as_ref())
+            .map_err(|refusals| Error::GrantRefused { refusals })?;
+        Ok(Incoming { package, grant })
+    }
+
+    /// Installs what was inspected; the caller has accepted its grant. `dev` lets the same version come with other content.
+    ///
+    /// # Errors
+    /// [`Error::DigestChanged`] and [`Error::OtherVersion`], with nothing changed.
+    pub async fn install(&self, incoming: Incoming, dev: bool) -> Result<Installed> {
+        let id = incoming.package.manifest.id.clone();
+        let _held = self.hold(&id).await?;
+        let (row, changed) = self.check_install(&incoming, dev)?;
+        if changed {
+            self.home.put_version(&id, &row.version, &incoming.package)?;
+            self.home.open_data(&id)?;
+            self.store.put_addon(row.clone()).await?;
+            self.registry.forget(&id);
+        }
+        let version = row.version.to_string();
+        Ok(Installed { id, version, digest: row.digest, grant: row.grant_digest, changed })
+    }
+
+    /// What [`Host::install`] would do; does nothing.
+    pub async fn would_install(&self, incoming: &Incoming, dev: bool) -> Result<bool> {
+        let _held = self.hold(&incoming.package.manifest.id).await?;
+        Ok(self.check_install(incoming, dev)?.1)
+    }
+
+    /// The row it would have, and whether that is anything new.
+    fn check_install(&self, incoming: &Incoming, dev: bool) -> Result<(AddonRow, bool)> {
+        let package = &incoming.package;
+        let id = package.manifest.id.clone();
+        let mut row = AddonRow {
+            version: package.manifest.version.clone().unwrap_or(Version::new(0, 0, 1)),
+            digest: package.digest.clone(),
+            component_digest: package.component.as_deref().map(compiler::digest),
+            dev,
+            grant_digest: incoming.grant.digest.clone(),
+            state: AddonState::Installed,
+            revision: 0,
+            data: Size::default(),
+            installed_at: now_ms() / 1000,
+            id,
+        };
+        let Some(there) = self.store.addon(&row.id)? else { return Ok((row, true)) };
+        let addon = there.id.clone();
+        row.state = there.state;
+        if package.manifest.version.is_none() && there.digest == row.digest {
+            row.version = there.version.clone();
+        }
+        match (there.version == row.version, there.digest == row.digest) {
+            (true, true) => Ok((row.clone(), there.grant_digest != row.grant_digest)),
+            _ if dev => Ok((row, true)),
+            (true, false) => Err(Error::DigestChanged { addon, version: there.version.to_string() }),
+            (false, _) => Err(Error::OtherVersion { addon, installed: there.version.to_string() }),
+        }
+    }
+
+    /// Removes an addon that is not enabled and that no app uses; with its data unless `keep_data`.
+    ///
+    /// The order makes a crash in between harmless: the data goes first, then the addon is forgotten, then its files go, so
+    /// that what is left can be uninstalled again, or is written over by the next install.
+    pub async fn uninstall(&self, id: &AddonId, keep_data: bool) -> Result<Done<()>> {
+        let _held = self.hold(id).await?;
+        let row = self.check_uninstall(id)?;
+        if !keep_data {
+            self.home.remove_data(id)?;
+        }
+        self.store.delete_addon(id).await?;
+        self.registry.forget(id);
+        self.home.remove_versions(id)?;
+        if let Some(digest) = &row.component_digest {
+            self.compiler.forget(&self.sandbox.engine, digest);
+        }
+        Ok(Done::without_call(()))
+    }
+
+    /// Whether [`Host::uninstall`] could be carried out; does nothing.
+    pub async fn would_uninstall(&self, id: &AddonId) -> Result<()> {
+        let _held = self.hold(id).await?;
+        self.check_uninstall(id).map(drop)
+    }
+
+    fn check_uninstall(&self, id: &AddonId) -> Result<AddonRow> {
+        let row = self.store.addon(id)?.ok_or_else(|| Error::UnknownAddon(id.to_string()))?;
+        let state = row.state.clone().settled();
+        let apps: Vec<_> = self.store.resources_of_addon(id)?.into_iter().map(|row| row.app).collect();
+        if !apps.is_empty() {
+            return Err(Error::InUse { addon: id.clone(), apps });
+        }
+        if state.is_enabled() {
+            let hint = state.way_on(id);
+            let state = state.to_string();
+            return Err(Error::NotPermitted { addon: id.clone(), state, verb: "uninstall", needs: "disabled", hint });
+        }
+        Ok(row)
+    }
+}

@@ -1,0 +1,36 @@
+//! The WIT package `lodger:addon`, generated: one world per hook interface, so that a component may export any subset.
+
+/// `types`, `settings` and `progress`: what the host offers to guests.
+pub mod imports {
+    wasmtime::component::bindgen!({
+        path: "../../wit",
+        world: "imports",
+        imports: { default: trappable },
+    });
+}
+
+macro_rules! hooks {
+    ($module:ident, $world:literal) => {
+        pub mod $module {
+            wasmtime::component::bindgen!({
+                path: "../../wit",
+                world: $world,
+                with: { "lodger:addon/types": super::imports::lodger::addon::types },
+                exports: { default: async },
+            });
+        }
+    };
+}
+
+hooks!(setup, "setup-hooks");
+hooks!(provider, "provider-hooks");
+hooks!(url, "url-hooks");
+hooks!(config, "config-hooks");
+hooks!(health, "health-hooks");
+
+pub use config::exports::lodger::addon::config::ConfigVar;
+pub use health::exports::lodger::addon::health::{Report as HealthReport, Status as HealthStatus};
+pub use imports::lodger::addon::types::{Error as GuestError, Pair};
+pub use provider::exports::lodger::addon::provider::{
+    ProvisionRequest, Provisioned, UnprovisionReason, UnprovisionRequest,
+};

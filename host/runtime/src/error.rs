@@ -1,0 +1,246 @@
+//! What can keep the host from doing what was asked, before any guest was entered.
+//!
+//! One variant per thing that fails, carrying its subject. [`Error::code`] is stable; one table maps codes to exit codes
+//! and HTTP status. The source is never printed inside the message: whoever shows an error walks the chain.
+
+use std::path::PathBuf;
+
+use crate::id::{AddonId, Id};
+use crate::manifest::Problem;
+use crate::text::shown;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    #[error("`{}` is not an id: 1 to 40 of a-z, 0-9 and inner dashes", shown(.0, 60))]
+    InvalidId(String),
+    #[error("addon `{0}` is not installed")]
+    UnknownAddon(String),
+    #[error("`{name}` could be {}", list(candidates))]
+    AmbiguousAddon { name: Id, candidates: Vec<AddonId> },
+    #[error("app `{0}` has no addons")]
+    UnknownApp(Id),
+    #[error("app `{app}` has no addon `{addon}`{}", alias_note(alias.as_ref()))]
+    UnknownResource { app: Id, addon: AddonId, alias: Option<Id> },
+    #[error("app `{app}` has addon `{addon}` more than once")]
+    AmbiguousResource { app: Id, addon: AddonId, aliases: Vec<String> },
+    #[error("addon `{addon}` has no setting `{}`", shown(name, 60))]
+    UnknownSetting { addon: AddonId, name: String, known: Vec<String> },
+    #[error("setting `{name}` of addon `{addon}` is {length} bytes; at most {most} are kept")]
+    SettingTooLong { addon: AddonId, name: String, length: usize, most: usize },
+    #[error("addon `{addon}` has no plan `{plan}`")]
+    UnknownPlan { addon: AddonId, plan: String, known: Vec<Id> },
+    #[error("option `{}` is too long, or there are more than 32", shown(.0, 60))]
+    InvalidOption(String),
+    #[error("addon `{addon}` is {state}; `{verb}` needs it {needs}")]
+    NotPermitted { addon: AddonId, state: String, verb: &'static str, needs: &'static str, hint: String },
+    #[error("addon `{addon}` of app `{app}` is {state}")]
+    ResourceState { app: Id, addon: AddonId, state: String, hint: String },
+    #[error("addon `{addon}` does not export the hook `{hook}`")]
+    HookMissing { addon: AddonId, hook: &'static str },
+    #[error("addon `{addon}` is busy: another call holds its lock")]
+    Busy { addon: AddonId },
+    #[error("{calls} calls are in flight, as many as the policy allows")]
+    TooManyCalls { calls: u32 },
+    #[error("addon `{addon}` is used by {}", list(apps))]
+    InUse { addon: AddonId, apps: Vec<Id> },
+    #[error("app `{app}` already has addon `{addon}` with other {what}")]
+    AlreadyAdded { app: Id, addon: AddonId, what: &'static str },
+    #[error("app `{app}` already has the variable `{variable}` from addon `{holder}`")]
+    VariableTaken { app: Id, variable: String, holder: AddonId },
+    #[error("the alias `{alias}` makes `{variable}`, which is never given to an app")]
+    VariableForbidden { alias: Id, variable: String },
+    #[error("addon `{addon}` is not granted any more what it was installed with")]
+    GrantRevoked { addon: AddonId, refusals: Vec<Problem> },
+
+    #[error("the manifest has {}", count(problems.len(), "problem"))]
+    Manifest { problems: Vec<Problem> },
+    #[error("the policy does not admit {}", count(refusals.len(), "line"))]
+    GrantRefused { refusals: Vec<Problem> },
+    #[error("the grant was not accepted")]
+    GrantNotAccepted,
+    #[error("package `{package}`: {message}")]
+    Package { package: String, message: String },
+    #[error("package `{package}` cannot be read")]
+    PackageRead { package: String, source: std::io::Error },
+    #[error("component `{component}`: {message}")]
+    Component { component: String, message: String, hint: Option<String> },
+    #[error("component `{component}` could not be compiled within {bound}")]
+    CompileBound { component: String, bound: String },
+    #[error("addon `{addon}` {version} is installed with another digest")]
+    DigestChanged { addon: AddonId, version: String },
+    #[error("addon `{addon}` is installed in version {installed}")]
+    OtherVersion { addon: AddonId, installed: String },
+
+    #[error("policy `lodger.toml`: {message}")]
+    Policy { message: String },
+    #[error("home `{}`: {message}", home.display())]
+    Home { home: PathBuf, message: String, hint: String },
+    #[error("home `{}` is a copy of another home", home.display())]
+    HomeCopied { home: PathBuf },
+    #[error("cannot {action} `{}`", path.display())]
+    Io { action: &'static str, path: PathBuf, source: std::io::Error },
+    #[error("the store could not {action}")]
+    Store { action: &'static str, source: rusqlite::Error },
+    #[error("the store is damaged")]
+    StoreDamaged { path: PathBuf, source: rusqlite::Error },
+    #[error("the store is from a newer lodger (schema {found}, this one knows {known})")]
+    StoreNewer { found: u32, known: u32 },
+    #[error("a sealed value of the store cannot be opened with this home's key")]
+    SealBroken,
+    #[error("the sandbox could not {action}")]
+    Sandbox { action: &'static str, source: wasmtime::Error },
+    #[error("this program was started as the compiler of components, but does not run it")]
+    CompilerNotServed,
+    #[error("a background task of the host ended early")]
+    TaskLost,
+}
+
+/// Whose fault an error is: what a shell, an HTTP client and a person do with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// What was named is not there.
+    NotFound,
+    /// What was asked cannot be, as things are.
+    Conflict,
+    /// What was given is wrong in itself.
+    Invalid,
+    /// Asking again later may succeed.
+    Busy,
+    /// The host is at fault.
+    Host,
+}
+
+impl Error {
+    /// Stable kebab-case name and kind.
+    const fn row(&self) -> (&'static str, Kind) {
+        use Kind::{Busy, Conflict, Host, Invalid, NotFound};
+        match self {
+            Error::InvalidId(_) => ("invalid-id", Invalid),
+            Error::UnknownAddon(_) => ("unknown-addon", NotFound),
+            Error::AmbiguousAddon { .. } => ("ambiguous-addon", Invalid),
+            Error::UnknownApp(_) => ("unknown-app", NotFound),
+            Error::UnknownResource { .. } => ("unknown-resource", NotFound),
+            Error::AmbiguousResource { .. } => ("ambiguous-resource", Invalid),
+            Error::UnknownSetting { .. } => ("unknown-setting", NotFound),
+            Error::SettingTooLong { .. } => ("setting-too-long", Invalid),
+            Error::UnknownPlan { .. } => ("unknown-plan", NotFound),
+            Error::InvalidOption(_) => ("invalid-option", Invalid),
+            Error::NotPermitted { .. } => ("not-permitted", Conflict),
+            Error::ResourceState { .. } => ("resource-state", Conflict),
+            Error::HookMissing { .. } => ("hook-missing", Conflict),
+            Error::Busy { .. } => ("busy", Busy),
+            Error::TooManyCalls { .. } => ("too-many-calls", Busy),
+            Error::InUse { .. } => ("in-use", Conflict),
+            Error::AlreadyAdded { .. } => ("already-added", Conflict),
+            Error::VariableTaken { .. } => ("variable-taken", Conflict),
+            Error::VariableForbidden { .. } => ("variable-forbidden", Invalid),
+            Error::GrantRevoked { .. } => ("grant-revoked", Conflict),
+            Error::Manifest { .. } => ("invalid-manifest", Invalid),
+            Error::GrantRefused { .. } => ("grant-refused", Conflict),
+            Error::GrantNotAccepted => ("grant-not-accepted", Conflict),
+            Error::Package { .. } => ("invalid-package", Invalid),
+            Error::PackageRead { .. } => ("package-unreadable", Invalid),
+            Error::Component { .. } => ("invalid-component", Invalid),
+            Error::CompileBound { .. } => ("compile-bound", Invalid),
+            Error::DigestChanged { .. } => ("digest-changed", Conflict),
+            Error::OtherVersion { .. } => ("other-version", Conflict),
+            Error::Policy { .. } => ("invalid-policy", Host),
+            Error::Home { .. } => ("home-unusable", Host),
+            Error::HomeCopied { .. } => ("home-copied", Host),
+            Error::Io { .. } => ("io", Host),
+            Error::Store { .. } => ("store", Host),
+            Error::StoreDamaged { .. } => ("store-damaged", Host),
+            Error::StoreNewer { .. } => ("store-newer", Host),
+            Error::SealBroken => ("seal-broken", Host),
+            Error::Sandbox { .. } => ("sandbox", Host),
+            Error::CompilerNotServed => ("compiler-not-served", Host),
+            Error::TaskLost => ("task-lost", Host),
+        }
+    }
+
+    pub const fn code(&self) -> &'static str {
+        self.row().0
+    }
+
+    pub const fn kind(&self) -> Kind {
+        self.row().1
+    }
+
+    /// Exit code of a command that ends with this error: 1 refused, 4 the host is at fault.
+    pub const fn exit_code(&self) -> u8 {
+        match self.kind() {
+            Kind::NotFound | Kind::Conflict | Kind::Invalid | Kind::Busy => 1,
+            Kind::Host => 4,
+        }
+    }
+
+    pub const fn http_status(&self) -> u16 {
+        match self.kind() {
+            Kind::NotFound => 404,
+            Kind::Conflict => 409,
+            Kind::Invalid => 422,
+            Kind::Busy => 503,
+            Kind::Host => 500,
+        }
+    }
+
+    /// The command or line that would help, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Error::UnknownAddon(_) => "`lodger list` shows what is installed".to_owned(),
+            Error::AmbiguousAddon { .. } => "name it with its namespace".to_owned(),
+            Error::UnknownApp(_) => "`lodger apps` shows the apps; `lodger add APP ADDON` makes one".to_owned(),
+            Error::UnknownResource { app, .. } => format!("`lodger apps` shows what `{app}` has"),
+            Error::AmbiguousResource { aliases, .. } => format!("say which with --as: {}", list(aliases)),
+            Error::UnknownSetting { known, .. } => format!("the manifest declares {}", list(known)),
+            Error::UnknownPlan { known, .. } => format!("there are {}", list(known)),
+            Error::NotPermitted { hint, .. } | Error::ResourceState { hint, .. } | Error::Home { hint, .. } => {
+                hint.clone()
+            }
+            Error::Busy { .. } | Error::TooManyCalls { .. } => "ask again later; nothing has been done".to_owned(),
+            Error::InUse { .. } => "remove it from them first, or use --force".to_owned(),
+            Error::AlreadyAdded { app, addon, .. } => {
+                format!("`lodger remove {app} {addon}` first, or add another with --as ALIAS")
+            }
+            Error::VariableTaken { .. } => "give it another name with --as ALIAS".to_owned(),
+            Error::VariableForbidden { .. } => "choose another alias".to_owned(),
+            Error::GrantRevoked { addon, .. } => {
+                format!("loosen the policy, or install `{addon}` again to decide anew")
+            }
+            Error::GrantNotAccepted => "--yes accepts the grant as shown".to_owned(),
+            Error::DigestChanged { .. } => "raise the version in addon.json, or use --dev".to_owned(),
+            Error::OtherVersion { addon, .. } => {
+                format!("`lodger uninstall {addon} --keep-data` first; upgrades in place come in a later version")
+            }
+            Error::Component { hint, .. } => return hint.clone(),
+            Error::CompileBound { .. } => "limits.compile_ms and limits.compile_memory_bytes in lodger.toml".to_owned(),
+            Error::HomeCopied { .. } => "`lodger adopt` makes it a home of its own".to_owned(),
+            Error::StoreDamaged { path, .. } => {
+                format!("nothing was changed; restore `{}` from a backup", path.display())
+            }
+            Error::SealBroken => "the home's `key` file was replaced or damaged; restore it".to_owned(),
+            Error::CompilerNotServed => "call lodger::compiler::serve_if_asked() first in main".to_owned(),
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.into();
+        move |source| Error::Io { action, path, source }
+    }
+}
+
+fn list(items: &[impl ToString]) -> String {
+    items.iter().map(|item| format!("`{}`", item.to_string())).collect::<Vec<_>>().join(", ")
+}
+
+fn count(number: usize, what: &str) -> String {
+    if number == 1 { format!("one {what}") } else { format!("{number} {what}s") }
+}
+
+fn alias_note(alias: Option<&Id>) -> String {
+    alias.map(|alias| format!(" as `{alias}`")).unwrap_or_default()
+}

@@ -1,0 +1,342 @@
+//! The grant: what the manifest asks, once the policy admits every line of it.
+//!
+//! Law 4: a grant is a value, made by [`Grant::decide`] alone. Nothing else decides what is allowed; a manifest the policy
+//! does not admit is refused as a whole, with the line to change. The digest covers everything the addon may touch, so that
+//! a policy that got tighter or a component that imports more is noticed before the next call.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::compiler::hex;
+use crate::env;
+use crate::hook::HookName;
+use crate::id::AddonId;
+use crate::limits::{DEFAULT_DEADLINE_MS, Deadlines, Limit, Limits};
+use crate::manifest::{Manifest, Problem, Setting};
+use crate::policy::Policy;
+use crate::sandbox::{Extension, Import, classify_import};
+
+/// What a compiled component imports and exports.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Facts {
+    /// With their versions, as the component names them.
+    pub imports: Vec<String>,
+    pub hooks: Vec<HookName>,
+}
+
+/// Everything an addon may touch.
+#[derive(Clone, Debug, Serialize)]
+pub struct Grant {
+    #[serde(rename = "addon")]
+    pub id: AddonId,
+    pub hooks: Vec<HookName>,
+    pub limits: Limits,
+    pub deadlines_ms: Deadlines,
+    /// Variables it may set in apps; the first is what `url` fills.
+    pub config_vars: Vec<String>,
+    pub settings: Vec<String>,
+    /// Imports linked to stubs that deny.
+    pub denied_imports: Vec<String>,
+    /// The same in plain words, each with the line of manifest or policy that says so.
+    pub lines: Vec<Line>,
+    /// `sha256:` over all of the above.
+    pub digest: String,
+}
+
+/// One thing an addon may or may not do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Line {
+    pub may: bool,
+    pub what: String,
+    /// The line that says so.
+    pub because: String,
+}
+
+impl Grant {
+    /// # Errors
+    /// Every line of the manifest the policy does not admit, with the line to change.
+    pub(crate) fn decide(
+        manifest: &Manifest,
+        policy: &Policy,
+        facts: &Facts,
+        extension: Option<&Extension>,
+    ) -> Result<Grant, Vec<Problem>> {
+        let mut refusals = Vec::new();
+        let mut lines = Vec::new();
+        refuse_what_is_not_here_yet(manifest, &mut refusals);
+        let limits = limits(manifest, policy, &mut refusals, &mut lines);
+        let deadlines_ms = deadlines(manifest, policy, facts, &mut refusals, &mut lines);
+        config_vars(manifest, policy, &mut refusals, &mut lines);
+        let denied_imports = imports(manifest, facts, extension, &mut refusals, &mut lines);
+        surroundings(manifest, &mut lines);
+        if !refusals.is_empty() {
+            return Err(refusals);
+        }
+        let mut grant = Grant {
+            id: manifest.id.clone(),
+            hooks: facts.hooks.clone(),
+            limits,
+            deadlines_ms,
+            config_vars: manifest.config_vars.clone(),
+            settings: manifest.settings.keys().cloned().collect(),
+            denied_imports,
+            lines,
+            digest: String::new(),
+        };
+        grant.digest = grant.compute_digest();
+        Ok(grant)
+    }
+
+    fn compute_digest(&self) -> String {
+        // A map of names, numbers and strings always serializes.
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        format!("sha256:{}", hex(&Sha256::digest(text)))
+    }
+
+    /// The variables `config-vars` may fill.
+    pub fn vars_for_config(&self) -> &[String] {
+        let taken = usize::from(self.hooks.contains(&HookName::Url));
+        self.config_vars.get(taken..).unwrap_or_default()
+    }
+}
+
+fn refusal(path: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) -> Problem {
+    Problem { path: path.into(), message: message.into(), hint: Some(hint.into()) }
+}
+
+/// What the manifest format has and this version of the host has not: refused, never ignored.
+fn refuse_what_is_not_here_yet(manifest: &Manifest, refusals: &mut Vec<Problem>) {
+    let asks = [
+        ("capabilities.network", !manifest.network.is_empty(), "gives guests no network"),
+        ("capabilities.services", manifest.may_use_services, "starts no services"),
+        ("capabilities.events", !manifest.events.is_empty(), "delivers no events"),
+        ("services", !manifest.services.is_empty(), "drives no container engine"),
+        ("volumes", !manifest.volumes.is_empty(), "drives no container engine"),
+        ("replaces", manifest.replaces.is_some(), "has no slots to fill"),
+        ("depends", !manifest.depends.is_empty(), "resolves no dependencies"),
+    ];
+    for (path, asked, lack) in asks {
+        if asked {
+            refusals.push(refusal(
+                path,
+                format!("this version of lodger {lack}"),
+                format!("remove `{path}` from addon.json"),
+            ));
+        }
+    }
+}
+
+fn limits(manifest: &Manifest, policy: &Policy, refusals: &mut Vec<Problem>, lines: &mut Vec<Line>) -> Limits {
+    let mut limits = Limits::default();
+    for limit in Limit::ALL {
+        let ceiling = policy.ceilings[limit];
+        let asked = manifest.limits.get(&limit).copied();
+        let (value, because) = match (asked, limit.manifest_path()) {
+            (Some(asked), Some(path)) if asked > ceiling => {
+                refusals.push(refusal(
+                    path,
+                    format!("asks for {asked}; the policy's ceiling is {ceiling}"),
+                    format!("lower it, or set `{limit} = {asked}` under [limits] in lodger.toml"),
+                ));
+                continue;
+            }
+            (Some(0), Some(path)) => {
+                refusals.push(refusal(path, "must be above 0", "remove the line to have the default"));
+                continue;
+            }
+            (Some(asked), Some(path)) => (asked, format!("addon.json: {path}")),
+            _ if ceiling < limit.default_value() => (ceiling, format!("lodger.toml: limits.{limit}")),
+            _ => (limit.default_value(), "default".to_owned()),
+        };
+        limits[limit] = value;
+        lines.push(Line { may: true, what: in_words(limit, value), because });
+    }
+    limits
+}
+
+fn in_words(limit: Limit, value: u64) -> String {
+    let bytes = human_bytes(value);
+    match limit {
+        Limit::MemoryBytes => format!("use up to {bytes} of memory"),
+        Limit::TableElements => format!("hold up to {value} table elements"),
+        Limit::Instances => format!("be made of up to {value} core instances"),
+        Limit::StackBytes => format!("use up to {bytes} of stack"),
+        Limit::CopyBytes => format!("hand up to {bytes} to the host at a time"),
+        Limit::HostMemoryBytes => format!("make the host hold up to {bytes} for it"),
+        Limit::Handles => format!("hold up to {value} handles"),
+        Limit::Resources => format!("hold up to {value} open files, streams and timers"),
+        Limit::RandomBytes => format!("draw up to {bytes} of random numbers"),
+        Limit::LogBytes => format!("have up to {bytes} of its log kept"),
+        Limit::DataBytes => format!("keep up to {bytes} in its own data directory, /data"),
+        Limit::DataFiles => format!("keep up to {value} files and directories in it"),
+    }
+}
+
+/// A size as a person reads it, exact or rounded to a tenth.
+pub fn human_bytes(bytes: u64) -> String {
+    let mut value = bytes;
+    let mut rest = 0;
+    let mut units = ["bytes", "KiB", "MiB", "GiB", "TiB"].into_iter();
+    let mut unit = units.next().unwrap_or_default();
+    while value >= 1024 {
+        let Some(next) = units.next() else { break };
+        (rest, value, unit) = (value % 1024, value / 1024, next);
+    }
+    if rest == 0 { format!("{value} {unit}") } else { format!("{value}.{} {unit}", rest * 10 / 1024) }
+}
+
+fn deadlines(
+    manifest: &Manifest,
+    policy: &Policy,
+    facts: &Facts,
+    refusals: &mut Vec<Problem>,
+    lines: &mut Vec<Line>,
+) -> Deadlines {
+    let mut deadlines = BTreeMap::new();
+    let asked = &manifest.deadlines_ms;
+    for (hook, &ms) in asked {
+        if ms > policy.deadline_ms {
+            refusals.push(refusal(
+                format!("limits.deadlines_ms.{hook}"),
+                format!("asks for {ms} ms; the policy's ceiling is {} ms", policy.deadline_ms),
+                format!("lower it, or set `deadline_ms = {ms}` under [limits] in lodger.toml"),
+            ));
+        }
+    }
+    for hook in &facts.hooks {
+        let default = DEFAULT_DEADLINE_MS.min(policy.deadline_ms);
+        let (ms, because) = match (asked.get(hook.name()), asked.get("default")) {
+            (Some(&ms), _) => (ms, format!("addon.json: limits.deadlines_ms.{hook}")),
+            (None, Some(&ms)) => (ms, "addon.json: limits.deadlines_ms.default".to_owned()),
+            (None, None) => (default, "default".to_owned()),
+        };
+        lines.push(Line { may: true, what: format!("run its hook {hook} for up to {ms} ms"), because });
+        deadlines.insert(hook.name().to_owned(), ms);
+    }
+    deadlines.insert(
+        "default".to_owned(),
+        asked.get("default").copied().unwrap_or(DEFAULT_DEADLINE_MS.min(policy.deadline_ms)),
+    );
+    Deadlines(deadlines)
+}
+
+fn config_vars(manifest: &Manifest, policy: &Policy, refusals: &mut Vec<Problem>, lines: &mut Vec<Line>) {
+    let prefix = manifest.id.name.env_prefix();
+    for (place, name) in manifest.config_vars.iter().enumerate() {
+        let path = format!("config_vars[{place}]");
+        let because = if name.starts_with(&prefix) {
+            format!("addon.json: {path}")
+        } else if policy.env_names.contains(name) {
+            format!("lodger.toml: grant.env_names has `{name}`")
+        } else {
+            refusals.push(refusal(
+                path,
+                format!("`{name}` does not start with `{prefix}`"),
+                format!("rename it, or add `{name}` to env_names under [grant] in lodger.toml"),
+            ));
+            continue;
+        };
+        // The default name is checked here too: an addon called `ld` must not fill LD_URL.
+        if env::is_allowed(name) {
+            lines.push(Line { may: true, what: format!("set the variable {name} in apps that use it"), because });
+        } else {
+            refusals.push(refusal(path, format!("`{name}` is never given to an app"), "choose another name"));
+        }
+    }
+}
+
+/// Admits the component's imports by name, and returns those linked to stubs that deny.
+fn imports(
+    manifest: &Manifest,
+    facts: &Facts,
+    extension: Option<&Extension>,
+    refusals: &mut Vec<Problem>,
+    lines: &mut Vec<Line>,
+) -> Vec<String> {
+    let mut denied = Vec::new();
+    for import in &facts.imports {
+        match classify_import(import, extension) {
+            Import::Given => {}
+            Import::Settings if !manifest.settings.is_empty() => {}
+            Import::Settings => refusals.push(refusal(
+                "component",
+                format!("imports `{import}`, but the manifest declares no settings"),
+                "declare them in `settings` of addon.json",
+            )),
+            Import::Network => denied.push(import.clone()),
+            Import::Unknown => refusals.push(refusal(
+                "component",
+                format!("imports `{}`, which this host does not offer", crate::text::shown(import, 120)),
+                "use only WASI 0.2 and lodger:addon imports",
+            )),
+        }
+    }
+    let because = "addon.json: no capabilities.network".to_owned();
+    lines.push(Line {
+        may: false,
+        what: "reach any network: connecting, listening and name lookups are refused".to_owned(),
+        because,
+    });
+    for import in &denied {
+        let what = format!("use what it imports as {import}: it is linked to a stub that denies");
+        lines.push(Line { may: false, what, because: "addon.json: no capabilities.network".to_owned() });
+    }
+    denied
+}
+
+/// What every addon has and what none has.
+fn surroundings(manifest: &Manifest, lines: &mut Vec<Line>) {
+    let mut add = |may, what: String, because: &str| lines.push(Line { may, what, because: because.to_owned() });
+    add(true, "read the files of its own package in /addon".to_owned(), "built in");
+    add(true, "read the clocks, and ADDON, ADDON_DATA and ADDON_ROOT as its environment".to_owned(), "built in");
+    for (name, setting) in &manifest.settings {
+        let kind = if setting.secret { "secret setting" } else { "setting" };
+        add(true, format!("read its {kind} {name}"), &format!("addon.json: settings.{name}"));
+    }
+    add(false, "see any other file, variable, process or addon".to_owned(), "built in");
+    add(false, "start any container".to_owned(), "addon.json: no services");
+}
+
+/// How a guest asks for a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SettingAccess {
+    Plain,
+    Secret,
+}
+
+/// The settings of one addon, as its guest may read them.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    declared: BTreeMap<String, Setting>,
+    values: BTreeMap<String, String>,
+    /// Values to redact wherever the guest's text is shown.
+    secrets: Vec<String>,
+}
+
+impl Settings {
+    pub fn new(declared: BTreeMap<String, Setting>, values: BTreeMap<String, String>) -> Settings {
+        let is_secret = |name: &String| declared.get(name).is_some_and(|setting| setting.secret);
+        let secrets = values.iter().filter(|(name, _)| is_secret(name)).map(|(_, value)| value.clone()).collect();
+        Settings { declared, values, secrets }
+    }
+
+    pub fn secrets(&self) -> &[String] {
+        &self.secrets
+    }
+
+    /// # Errors
+    /// Why this name may not be read this way, for the guest.
+    pub fn read(&self, name: &str, access: SettingAccess) -> Result<Option<String>, String> {
+        let shown = crate::text::shown(name, 60);
+        let Some(setting) = self.declared.get(name) else {
+            return Err(format!("`{shown}` is not among the manifest's settings"));
+        };
+        match (setting.secret, access) {
+            (true, SettingAccess::Plain) => Err(format!("`{shown}` is a secret: ask for it with `secret`")),
+            (false, SettingAccess::Secret) => Err(format!("`{shown}` is no secret: ask for it with `get`")),
+            _ => Ok(self.values.get(name).or(setting.default.as_ref()).cloned()),
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The hooks: their names, what they are asked, what they answer, and which answers are accepted.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::bindings::{ConfigVar, GuestError, HealthReport, ProvisionRequest, Provisioned, UnprovisionRequest};
+use crate::env;
+use crate::registry::Hooks;
+use crate::sandbox::Guest;
+use crate::text::is_plain;
+
+/// One of our hooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HookName {
+    Enable,
+    Disable,
+    Provision,
+    Unprovision,
+    Url,
+    ConfigVars,
+    Health,
+}
+
+impl HookName {
+    pub const ALL: [HookName; 7] = [
+        HookName::Enable,
+        HookName::Disable,
+        HookName::Provision,
+        HookName::Unprovision,
+        HookName::Url,
+        HookName::ConfigVars,
+        HookName::Health,
+    ];
+
+    pub const fn name(self) -> &'static str {
+        match self {
+            HookName::Enable => "enable",
+            HookName::Disable => "disable",
+            HookName::Provision => "provision",
+            HookName::Unprovision => "unprovision",
+            HookName::Url => "url",
+            HookName::ConfigVars => "config-vars",
+            HookName::Health => "health",
+        }
+    }
+
+    pub fn from_name(name: &str) -> Option<HookName> {
+        HookName::ALL.into_iter().find(|hook| hook.name() == name)
+    }
+
+    /// A mutating hook holds the addon's lock, writes `/data` and leaves a durable record; the others do none of it.
+    pub const fn is_mutating(self) -> bool {
+        match self {
+            HookName::Enable | HookName::Disable | HookName::Provision | HookName::Unprovision => true,
+            HookName::Url | HookName::ConfigVars | HookName::Health => false,
+        }
+    }
+}
+
+impl fmt::Display for HookName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a hook is called with.
+#[derive(Clone, Debug)]
+pub enum HookRequest {
+    Enable,
+    Disable,
+    Provision(ProvisionRequest),
+    Unprovision(UnprovisionRequest),
+    Url(ResourceRef),
+    ConfigVars(ResourceRef),
+    Health,
+}
+
+/// A resource as its addon knows it.
+#[derive(Clone, Debug)]
+pub struct ResourceRef {
+    /// Our key of it, for the record; the guest does not see it.
+    pub key: String,
+    pub id: String,
+    pub private: String,
+}
+
+impl HookRequest {
+    pub const fn hook(&self) -> HookName {
+        match self {
+            HookRequest::Enable => HookName::Enable,
+            HookRequest::Disable => HookName::Disable,
+            HookRequest::Provision(_) => HookName::Provision,
+            HookRequest::Unprovision(_) => HookName::Unprovision,
+            HookRequest::Url(_) => HookName::Url,
+            HookRequest::ConfigVars(_) => HookName::ConfigVars,
+            HookRequest::Health => HookName::Health,
+        }
+    }
+
+    /// The key of the resource it is about.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            HookRequest::Provision(request) => Some(&request.key),
+            HookRequest::Unprovision(request) => Some(&request.key),
+            HookRequest::Url(resource) | HookRequest::ConfigVars(resource) => Some(&resource.key),
+            HookRequest::Enable | HookRequest::Disable | HookRequest::Health => None,
+        }
+    }
+}
+
+impl Hooks {
+    /// Instantiates the component and calls the hook. The outer error is a trap, the inner one the guest's own refusal.
+    pub(crate) async fn call(
+        &self,
+        store: &mut wasmtime::Store<Guest>,
+        request: &HookRequest,
+    ) -> wasmtime::Result<Result<Answer, GuestError>> {
+        let missing = || wasmtime::format_err!("the component does not export `{}`", request.hook());
+        Ok(match request {
+            HookRequest::Enable => {
+                let hooks = self.setup.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
+                hooks.lodger_addon_setup().call_enable(store).await?.map(|()| Answer::Done)
+            }
+            HookRequest::Disable => {
+                let hooks = self.setup.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
+                hooks.lodger_addon_setup().call_disable(store).await?.map(|()| Answer::Done)
+            }
+            HookRequest::Provision(asked) => {
+                let hooks = self.provider.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
+                hooks.lodger_addon_provider().call_provision(store, asked).await?.map(Answer::Provisioned)
+            }
+            HookRequest::Unprovision(asked) => {
+                let hooks = self.provider.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
+                hooks.lodger_addon_provider().call_unprovision(store, asked).await?.map(|()| Answer::Done)
+            }
+            HookRequest::Url(of) => {
+                let hooks = self.url.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
+                hooks.lodger_addon_url().call_url(store, &of.id, &of.private).await?.map(Answer::Url)
+            }
+            HookRequest::ConfigVars(of) => {
+                let hooks = self.config.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
+                hooks.lodger_addon_config().call_config_vars(store, &of.id, &of.private).await?.map(Answer::ConfigVars)
+            }
+            HookRequest::Health => {
+                let hooks = self.health.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
+                hooks.lodger_addon_health().call_check(store).await?.map(Answer::Health)
+            }
+        })
+    }
+}
+
+/// What a hook that completed has answered.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// `enable`, `disable`, `unprovision`.
+    Done,
+    Provisioned(Provisioned),
+    Url(String),
+    ConfigVars(Vec<ConfigVar>),
+    Health(HealthReport),
+}
+
+/// Longest guest id and private value, in bytes.
+pub const ID_MAX: usize = 255;
+pub const PRIVATE_MAX: usize = 4096;
+/// Longest URL, in bytes.
+pub const URL_MAX: usize = 4096;
+/// Longest line a guest may say to a person, in bytes; longer ones are cut when shown.
+pub const MESSAGE_MAX: usize = 1024;
+const VARS_MAX: usize = 64;
+const VALUE_MAX: usize = 32_768;
+
+impl Answer {
+    /// Law 6: an answer is hostile until it has passed here. The error says which rule of the WIT package it broke.
+    pub(crate) fn accept(&self, allowed_vars: &[String]) -> Result<(), String> {
+        match self {
+            Answer::Done | Answer::Health(_) => Ok(()),
+            Answer::Provisioned(made) => accept_provisioned(made),
+            Answer::Url(url) => accept_url("url", url, &[]),
+            Answer::ConfigVars(vars) => accept_vars(vars, allowed_vars),
+        }
+    }
+}
+
+fn accept_provisioned(made: &Provisioned) -> Result<(), String> {
+    if made.id.is_empty() {
+        return Err("provision answered an empty id".to_owned());
+    }
+    for (what, value, most) in [("id", &made.id, ID_MAX), ("private value", &made.private, PRIVATE_MAX)] {
+        if value.len() > most {
+            return Err(format!("provision answered {what} of {} bytes; at most {most}", value.len()));
+        }
+        if value.contains(':') || !is_plain(value) {
+            return Err(format!("provision answered {what} with a colon, control or formatting character"));
+        }
+    }
+    match &made.log_drain_url {
+        Some(url) => accept_url("log-drain-url", url, &["https://", "syslog://", "syslog+tls://"]),
+        None => Ok(()),
+    }
+}
+
+fn accept_url(what: &str, url: &str, schemes: &[&str]) -> Result<(), String> {
+    if url.is_empty() || url.len() > URL_MAX {
+        return Err(format!("{what} is {} bytes; 1 to {URL_MAX} are taken", url.len()));
+    }
+    if !is_plain(url) {
+        return Err(format!("{what} holds a control or formatting character"));
+    }
+    if !schemes.is_empty() && !schemes.iter().any(|scheme| url.starts_with(scheme)) {
+        return Err(format!("{what} does not start with {}", schemes.join(" or ")));
+    }
+    Ok(())
+}
+
+fn accept_vars(vars: &[ConfigVar], allowed: &[String]) -> Result<(), String> {
+    if vars.len() > VARS_MAX {
+        return Err(format!("config-vars answered {} variables; at most {VARS_MAX}", vars.len()));
+    }
+    let mut seen = BTreeSet::new();
+    for var in vars {
+        let name = crate::text::shown(&var.name, 60);
+        if !env::is_allowed(&var.name) {
+            return Err(format!("config-vars answered `{name}`, a name never given to an app"));
+        }
+        if !allowed.contains(&var.name) {
+            return Err(format!(
+                "config-vars answered `{name}`, which is not among those it may fill: {}",
+                allowed.join(", ")
+            ));
+        }
+        if var.value.len() > VALUE_MAX || var.value.contains('\0') {
+            return Err(format!("config-vars answered `{name}` with NUL or over {VALUE_MAX} bytes"));
+        }
+        if !seen.insert(&var.name) {
+            return Err(format!("config-vars answered `{name}` twice"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,470 @@
+//! The host: everything opened once, and the main path of a call, whole.
+//!
+//! ```text
+//! Host::call ── 1 registry.get(addon)          manifest, grant, pre-linked component
+//!            ── 2 addon lock                   mutating hooks only; else `busy` after a bounded wait
+//!            ── 3 lifecycle::permits(state, hook)
+//!            ── 4 open the room                data directory, quota counters, budget
+//!            ── 5 store.started(call)          mutating hooks only; durable
+//!            ─────────────── from here on never Err ───────────────
+//!            ── 6 sandbox.run(...)             → guest → Outcome
+//!            ── 7 store.finished(call, outcome, effects)
+//! ```
+
+use std::any::Any;
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+use wasmtime::Store as WasmStore;
+use wasmtime::component::InstancePre;
+use wasmtime_wasi::filesystem::{Dir, FsPerms, OpenMode};
+
+use crate::compiler::{self, Compiler};
+use crate::error::{Error, Result};
+use crate::home::Home;
+use crate::hook::{Answer, HookName, HookRequest, MESSAGE_MAX};
+use crate::id::AddonId;
+use crate::key::random;
+use crate::lifecycle::{self, AddonState, ResourceState};
+use crate::limits::Limit;
+use crate::lock::{HOLDER_BYTES, Held};
+use crate::outcome::{BAD_ANSWER, Outcome, Refused, Report};
+use crate::policy::Policy;
+use crate::quota::{Quota, SharedQuota};
+use crate::registry::{Addon, Registry};
+use crate::sandbox::{Allocation, Ended, Extension, Guest, ProgressSink, Room, Sandbox};
+use crate::store::{CallRow, Finish, ResourceEnd, ResourceRow, Store};
+use crate::text::shown;
+use crate::tree::{self, Size};
+use crate::wasi_fs::Mounts;
+
+/// How a host is opened.
+pub struct Config {
+    pub home: PathBuf,
+    /// The program started as the compiler of components: one that calls
+    /// [`compiler::serve_if_asked`](crate::compiler::serve_if_asked) first in `main`. `None`: this program itself.
+    pub compiler: Option<PathBuf>,
+    /// Calls in flight at most, where fewer than the policy allows are wanted.
+    pub concurrent_calls: Option<u32>,
+    /// Who asks, for the record of calls.
+    pub actor: String,
+    /// Receives the progress of every call.
+    pub progress: Option<ProgressSink>,
+    /// Imports and exports beyond Lodger's own.
+    pub extension: Option<Extension>,
+}
+
+impl Config {
+    pub fn new(home: impl Into<PathBuf>) -> Config {
+        Config {
+            home: home.into(),
+            compiler: None,
+            concurrent_calls: None,
+            actor: "embedder".to_owned(),
+            progress: None,
+            extension: None,
+        }
+    }
+}
+
+/// One home, opened. Cheap to share behind an `Arc`; any number of processes may open the same home.
+pub struct Host {
+    pub(crate) home: Home,
+    pub(crate) policy: Policy,
+    pub(crate) store: Store,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) compiler: Compiler,
+    pub(crate) extension: Option<Extension>,
+    pub(crate) registry: Registry,
+    in_flight: Semaphore,
+    calls_max: u32,
+    /// This host's name in the locks it takes.
+    holder: [u8; HOLDER_BYTES],
+    actor: String,
+    progress: Option<ProgressSink>,
+    copied: bool,
+}
+
+/// One invocation of one hook that entered the guest.
+#[derive(Debug)]
+pub struct Call<T> {
+    pub id: String,
+    pub outcome: Outcome<T>,
+    pub report: Report,
+    /// What the guest wrote to stdout and stderr, escaped and redacted.
+    pub log: Vec<String>,
+}
+
+/// What a call may do to the data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    ReadOnly,
+    /// Holds the addon's lock, and counts against its quota.
+    ReadWrite,
+}
+
+/// The lock of an addon, held across the steps of a verb.
+pub(crate) struct Locked {
+    held: Held,
+    pub addon: Arc<Addon>,
+    pub state: AddonState,
+}
+
+impl Host {
+    /// Opens the home, making it where there is none.
+    ///
+    /// # Errors
+    /// A home, policy, store or machine that cannot be used, with what mends it; nothing is changed then.
+    pub async fn open(config: Config) -> Result<Host> {
+        if compiler::is_child() {
+            return Err(Error::CompilerNotServed);
+        }
+        let home = Home::open(&config.home)?;
+        let policy = home.policy()?;
+        let store = Store::open(&home.store_path())?;
+        let copied = is_copied(&store, &home).await?;
+        let calls_max = config.concurrent_calls.unwrap_or(policy.concurrent_calls).clamp(1, policy.concurrent_calls);
+        let sandbox = Sandbox::new(calls_max, &policy.ceilings, config.extension.as_ref())?;
+        let program = match config.compiler {
+            Some(program) => program,
+            None => std::env::current_exe().map_err(Error::io("find", "the program itself"))?,
+        };
+        let compiler = Compiler {
+            program,
+            bounds: policy.compile,
+            stack_bytes: policy.ceilings[Limit::StackBytes],
+            cache: home.cache(),
+        };
+        Ok(Host {
+            home,
+            policy,
+            store,
+            sandbox,
+            compiler,
+            extension: config.extension,
+            registry: Registry::default(),
+            in_flight: Semaphore::new(calls_max as usize),
+            calls_max,
+            holder: random()?,
+            actor: config.actor,
+            progress: config.progress,
+            copied,
+        })
+    }
+
+    /// Calls one hook: the main path.
+    ///
+    /// # Errors
+    /// Law 2: `Err` means the guest was never entered; asking again is safe. How the guest ended is in the outcome.
+    pub async fn call(&self, addon: &AddonId, request: HookRequest) -> Result<Call<Answer>> {
+        if request.hook().is_mutating() {
+            let locked = self.lock(addon).await?;
+            return self.call_locked(&locked, request, None).await;
+        }
+        let (addon, now) = self.registry.get(self, addon).await?;
+        permit(&addon, &now.state, request.hook())?;
+        let _slot = self.slot().await?;
+        let room = self.room(&addon, request.hook().name(), None)?.with_private(&request);
+        let call = self.record(&addon, request.hook().name(), request.key());
+
+        let mut ended = self.enter(&addon, room, &request).await;
+        accept(&addon, &mut ended);
+        (ended.report.data_bytes, ended.report.data_files) = (now.data.bytes, now.data.files);
+        let (row, call) = close(call, ended, &addon);
+        self.store.log(row);
+        Ok(call)
+    }
+
+    /// A mutating hook, with the addon's lock already held. `new` is the resource it makes.
+    pub(crate) async fn call_locked(
+        &self,
+        locked: &Locked,
+        request: HookRequest,
+        new: Option<ResourceRow>,
+    ) -> Result<Call<Answer>> {
+        let (addon, hook) = (&locked.addon, request.hook());
+        permit(addon, &locked.state, hook)?;
+        let _slot = self.slot().await?;
+        let room = self.room(addon, hook.name(), Some(self.quota(locked)?))?;
+        let row = self.record(addon, hook.name(), request.key());
+        self.store.started(row.clone(), lifecycle::during(hook), new).await?;
+
+        let mut ended = self.enter(addon, room, &request).await;
+        accept(addon, &mut ended);
+        let finish = self.finish(addon, &request, &mut ended);
+        addon.count(Size { bytes: ended.report.data_bytes, files: ended.report.data_files });
+        let (row, call) = close(row, ended, addon);
+        // The record stays `started` when this fails, and is repaired like that of a host that died here.
+        if let Err(error) = self.store.finished(row, finish).await {
+            tracing::error!(call = call.id, error = &error as &dyn std::error::Error, "cannot note the end of a call");
+        }
+        Ok(call)
+    }
+
+    /// Runs an addon in the same sandbox (its grant, limits, data directory) for an embedder's own WIT world.
+    ///
+    /// `enter` gets the store and the pre-linked component: wrap it in your own `…Pre` and call your exports. `extension` is
+    /// your state for the functions you linked, found again by [`Guest::extension_mut`]. With [`Access::ReadWrite`] the
+    /// addon's lock is held meanwhile. `name` picks the deadline, as a hook's name does.
+    ///
+    /// # Errors
+    /// As for [`Host::call`].
+    pub async fn call_world<T>(
+        &self,
+        addon: &AddonId,
+        name: &str,
+        access: Access,
+        extension: Option<Box<dyn Any + Send>>,
+        enter: impl AsyncFnOnce(&mut WasmStore<Guest>, &InstancePre<Guest>) -> wasmtime::Result<T>,
+    ) -> Result<Call<T>> {
+        let locked = match access {
+            Access::ReadOnly => None,
+            Access::ReadWrite => Some(self.lock(addon).await?),
+        };
+        let (addon, now) = self.registry.get(self, addon).await?;
+        if !now.state.is_enabled() {
+            return Err(not_permitted(&addon, &now.state, "call", "enabled"));
+        }
+        let component =
+            addon.component.as_ref().ok_or(Error::HookMissing { addon: addon.id.clone(), hook: "component" })?;
+        let _slot = self.slot().await?;
+        let quota = locked.as_ref().map(|locked| self.quota(locked)).transpose()?;
+        let mut room = self.room(&addon, name, quota)?;
+        room.extension = extension;
+        let id = new_call_id();
+        let ended = self.sandbox.run(room, async |store| enter(store, &component.pre).await).await;
+        if locked.is_some() {
+            addon.count(Size { bytes: ended.report.data_bytes, files: ended.report.data_files });
+        }
+        let log = ended.log.lines(addon.settings.secrets());
+        Ok(Call { id, outcome: ended.outcome, report: ended.report, log })
+    }
+
+    /// Takes the addon's lock, and looks at the addon as it is under it.
+    pub(crate) async fn lock(&self, id: &AddonId) -> Result<Locked> {
+        let held = self.hold(id).await?;
+        let (addon, now) = self.registry.get(self, id).await?;
+        Ok(Locked { held, addon, state: now.state.settled() })
+    }
+
+    /// Takes the lock alone, where the addon may not be there or not be loadable.
+    pub(crate) async fn hold(&self, id: &AddonId) -> Result<Held> {
+        self.writable()?;
+        self.registry.lock_of(self, id).hold(id, &self.holder, self.policy.lock_wait).await
+    }
+
+    /// # Errors
+    /// [`Error::HomeCopied`]: a copy must not act on what belongs to the original.
+    pub(crate) fn writable(&self) -> Result<()> {
+        if self.copied { Err(Error::HomeCopied { home: self.home.root().to_owned() }) } else { Ok(()) }
+    }
+
+    async fn slot(&self) -> Result<SemaphorePermit<'_>> {
+        let slot = tokio::time::timeout(self.policy.lock_wait, self.in_flight.acquire()).await;
+        slot.ok().and_then(Result::ok).ok_or(Error::TooManyCalls { calls: self.calls_max })
+    }
+
+    /// The counters of the data directory: as remembered while nobody else has held the lock, else counted anew.
+    fn quota(&self, locked: &Locked) -> Result<SharedQuota> {
+        let addon = &locked.addon;
+        let limits = &addon.grant.limits;
+        let max = Size { bytes: limits[Limit::DataBytes], files: limits[Limit::DataFiles] };
+        let used = match addon.counted().filter(|_| !locked.held.taken_over) {
+            Some(counted) => counted,
+            None => tree::size(addon.data.as_fd()).map_err(Error::io("count the data directory of", &addon.name))?,
+        };
+        Ok(SharedQuota::new(Quota::new(max, used)))
+    }
+
+    /// What one call is given. `/data` is writable exactly when a quota comes with it.
+    fn room(&self, addon: &Addon, hook: &str, quota: Option<SharedQuota>) -> Result<Room> {
+        let handle = |file: &File| file.try_clone().map_err(Error::io("open a directory of", &addon.name));
+        let (perms, mode) = match quota {
+            Some(_) => (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE),
+            None => (FsPerms::ReadOnly, OpenMode::READ),
+        };
+        let data = Dir::new(handle(&addon.data)?, perms, mode, true);
+        let files = Dir::new(handle(&addon.files)?, FsPerms::ReadOnly, OpenMode::READ, true);
+        Ok(Room {
+            addon: addon.id.name.to_string(),
+            limits: addon.grant.limits,
+            deadline: addon.grant.deadlines_ms.of(hook),
+            mounts: Mounts { dirs: vec![(data, "/data"), (files, "/addon")], quota },
+            settings: addon.settings.clone(),
+            private: None,
+            progress: self.progress.clone(),
+            extension: None,
+        })
+    }
+
+    fn record(&self, addon: &Addon, hook: &str, key: Option<&str>) -> CallRow {
+        CallRow {
+            id: new_call_id(),
+            addon: addon.name.clone(),
+            hook: hook.to_owned(),
+            key: key.map(str::to_owned),
+            actor: self.actor.clone(),
+            started_at: now_ms(),
+            outcome: None,
+            detail: None,
+            report: None,
+            log: None,
+        }
+    }
+
+    /// From here on never `Err`: whatever happens is an outcome.
+    async fn enter(&self, addon: &Addon, room: Room, request: &HookRequest) -> Ended<Answer> {
+        let ended = self
+            .sandbox
+            .run(room, async |store| match &addon.component {
+                Some(component) => component.hooks.call(store, request).await,
+                None => Err(wasmtime::format_err!("no component")),
+            })
+            .await;
+        let outcome = match ended.outcome {
+            Outcome::Completed(Ok(answer)) => Outcome::Completed(answer),
+            Outcome::Completed(Err(error)) => {
+                let mut secrets = addon.settings.secrets().to_vec();
+                secrets.extend(ended.private.clone());
+                Outcome::Refused(Refused::by_guest(error, &secrets))
+            }
+            Outcome::Refused(refused) => Outcome::Refused(refused),
+            Outcome::Trapped { reason } => Outcome::Trapped { reason },
+            Outcome::DeadlineExceeded { deadline } => Outcome::DeadlineExceeded { deadline },
+            Outcome::LimitExceeded { limit, value } => Outcome::LimitExceeded { limit, value },
+        };
+        Ended { outcome, report: ended.report, log: ended.log, private: ended.private }
+    }
+
+    /// What follows from how a mutating call ended.
+    fn finish(&self, addon: &Addon, request: &HookRequest, ended: &mut Ended<Answer>) -> Finish {
+        let data = Size { bytes: ended.report.data_bytes, files: ended.report.data_files };
+        let state = lifecycle::after(request.hook(), ended.outcome.is_completed());
+        let resource = match request {
+            HookRequest::Provision(asked) => Some(self.provisioned(addon, &asked.key, ended)),
+            HookRequest::Unprovision(_) if ended.outcome.is_completed() => Some(ResourceEnd::Gone),
+            HookRequest::Unprovision(_) => Some(ResourceEnd::State(ResourceState::Failed(HookName::Unprovision))),
+            _ => None,
+        };
+        Finish { state, resource, data: Some(data) }
+    }
+
+    /// A hook's own refusal promises that there is no resource; after anything else there may be one.
+    fn provisioned(&self, addon: &Addon, key: &str, ended: &mut Ended<Answer>) -> ResourceEnd {
+        let made = match &ended.outcome {
+            Outcome::Completed(Answer::Provisioned(made)) => made,
+            Outcome::Refused(refused) if refused.code != BAD_ANSWER => return ResourceEnd::Gone,
+            _ => return ResourceEnd::State(ResourceState::Failed(HookName::Provision)),
+        };
+        let taken = self.store.guest_id_is_taken(&addon.id, &made.id, key);
+        let sealed = self.home.key.seal(&resource_place(key), made.private.as_bytes());
+        let message = match (taken, sealed) {
+            (Ok(false), Ok(private)) => {
+                return ResourceEnd::Active {
+                    id: made.id.clone(),
+                    private,
+                    message: made.message.as_deref().map(|text| shown(text, MESSAGE_MAX)),
+                    log_drain_url: made.log_drain_url.clone().filter(|_| addon.manifest.log_drain),
+                };
+            }
+            (Ok(true), _) => "provision answered an id that another resource of this addon has".to_owned(),
+            (Err(error), _) | (_, Err(error)) => format!("the host could not keep the answer: {error}"),
+        };
+        ended.outcome = Outcome::Refused(Refused { code: BAD_ANSWER.to_owned(), message });
+        ResourceEnd::State(ResourceState::Failed(HookName::Provision))
+    }
+
+    /// Where instances come from, in words: the pool, or why it could not be had.
+    pub fn allocation(&self) -> String {
+        match &self.sandbox.allocation {
+            Allocation::Pooling => format!("a pool for {} calls in flight", self.calls_max),
+            Allocation::OnDemand { why } => format!("on demand, since a pool does not fit: {why}"),
+        }
+    }
+
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    pub fn home(&self) -> &Path {
+        self.home.root()
+    }
+
+    /// Makes a copied home a home of its own. False when it is no copy.
+    pub async fn adopt(&mut self) -> Result<bool> {
+        if !std::mem::take(&mut self.copied) {
+            return Ok(false);
+        }
+        self.store.set_meta("identity", self.home.identity.clone()).await?;
+        Ok(true)
+    }
+}
+
+pub(crate) fn permit(addon: &Addon, state: &AddonState, hook: HookName) -> Result<()> {
+    if !lifecycle::permits(state, hook) {
+        let needs = if hook == HookName::Enable { "installed" } else { "enabled" };
+        return Err(not_permitted(addon, state, hook.name(), needs));
+    }
+    if !addon.grant.hooks.contains(&hook) {
+        return Err(Error::HookMissing { addon: addon.id.clone(), hook: hook.name() });
+    }
+    Ok(())
+}
+
+pub(crate) fn not_permitted(addon: &Addon, state: &AddonState, verb: &'static str, needs: &'static str) -> Error {
+    let hint = state.way_on(&addon.id);
+    Error::NotPermitted { addon: addon.id.clone(), state: state.to_string(), verb, needs, hint }
+}
+
+/// Law 6: what a hook answered is hostile until it has passed here.
+fn accept(addon: &Addon, ended: &mut Ended<Answer>) {
+    if let Outcome::Completed(answer) = &ended.outcome
+        && let Err(message) = answer.accept(addon.grant.vars_for_config())
+    {
+        ended.outcome = Outcome::Refused(Refused { code: BAD_ANSWER.to_owned(), message });
+    }
+}
+
+/// The record of a call that has ended, and what its caller gets.
+fn close(mut row: CallRow, ended: Ended<Answer>, addon: &Addon) -> (CallRow, Call<Answer>) {
+    let mut secrets = addon.settings.secrets().to_vec();
+    secrets.extend(ended.private);
+    if let Outcome::Completed(Answer::Provisioned(made)) = &ended.outcome {
+        secrets.push(made.private.clone());
+    }
+    let log = ended.log.lines(&secrets);
+    row.outcome = Some(ended.outcome.name().to_owned());
+    row.detail = ended.outcome.detail();
+    row.log = (!log.is_empty()).then(|| log.join("\n"));
+    row.report = serde_json::to_value(&ended.report).ok();
+    (row.clone(), Call { id: row.id, outcome: ended.outcome, report: ended.report, log })
+}
+
+/// What a sealed private value is bound to.
+pub(crate) fn resource_place(key: &str) -> String {
+    format!("resource:{key}")
+}
+
+/// Ordered by time, so that the newest call has the greatest id.
+fn new_call_id() -> String {
+    uuid::Uuid::now_v7().simple().to_string()
+}
+
+pub(crate) fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.ok().and_then(|since| i64::try_from(since.as_millis()).ok()).unwrap_or(0)
+}
+
+/// Finds out whether this home's store was made in another home, and claims a new one.
+async fn is_copied(store: &Store, home: &Home) -> Result<bool> {
+    match store.meta("identity")? {
+        Some(identity) => Ok(identity != home.identity),
+        None => {
+            store.set_meta("identity", home.identity.clone()).await?;
+            Ok(false)
+        }
+    }
+}

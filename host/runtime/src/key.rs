@@ -1,0 +1,90 @@
+//! The home's key: seals secrets at rest and authenticates compiled code.
+//!
+//! 32 random bytes in `<home>/key`, mode 0600, made once. Each use has a key of its own, derived from it. Who can read the
+//! file as the same user is out of scope: they could run the host itself.
+
+use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
+use hmac::{Hmac, Mac as _};
+use sha2::Sha256;
+
+use crate::error::{Error, Result};
+
+pub const KEY_BYTES: usize = 32;
+pub const MAC_BYTES: usize = 32;
+const NONCE_BYTES: usize = 24;
+
+pub struct Key {
+    seal: XChaCha20Poly1305,
+    cache: Hmac<Sha256>,
+}
+
+impl Key {
+    pub fn new(bytes: &[u8; KEY_BYTES]) -> Key {
+        let derive = |purpose: &[u8]| hmac(bytes).chain_update(purpose).finalize().into_bytes();
+        Key { seal: XChaCha20Poly1305::new(&derive(b"seal")), cache: hmac(&derive(b"cache")) }
+    }
+
+    /// Encrypts `secret` for `place`, which must be named again to open it: a sealed value cannot be moved elsewhere.
+    pub fn seal(&self, place: &str, secret: &[u8]) -> Result<Vec<u8>> {
+        let mut sealed = random::<NONCE_BYTES>()?.to_vec();
+        let payload = Payload { msg: secret, aad: place.as_bytes() };
+        let body = self.seal.encrypt(XNonce::from_slice(&sealed), payload).map_err(|_| Error::SealBroken)?;
+        sealed.extend(body);
+        Ok(sealed)
+    }
+
+    pub fn open(&self, place: &str, sealed: &[u8]) -> Result<String> {
+        let (nonce, body) = sealed.split_at_checked(NONCE_BYTES).ok_or(Error::SealBroken)?;
+        let payload = Payload { msg: body, aad: place.as_bytes() };
+        let secret = self.seal.decrypt(XNonce::from_slice(nonce), payload).map_err(|_| Error::SealBroken)?;
+        String::from_utf8(secret).map_err(|_| Error::SealBroken)
+    }
+
+    /// The MAC of compiled code under its cache name.
+    pub fn mac(&self, name: &str, code: &[u8]) -> [u8; MAC_BYTES] {
+        self.mac_of(name, code).finalize().into_bytes().into()
+    }
+
+    /// Whether `mac` is the code's; compared in constant time.
+    pub fn verify(&self, name: &str, code: &[u8], mac: &[u8]) -> bool {
+        self.mac_of(name, code).verify_slice(mac).is_ok()
+    }
+
+    fn mac_of(&self, name: &str, code: &[u8]) -> Hmac<Sha256> {
+        self.cache.clone().chain_update((name.len() as u64).to_be_bytes()).chain_update(name).chain_update(code)
+    }
+}
+
+#[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
+fn hmac(key: &[u8]) -> Hmac<Sha256> {
+    <Hmac<Sha256> as hmac::Mac>::new_from_slice(key).expect("HMAC takes keys of every length")
+}
+
+/// Bytes from the operating system.
+pub fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|error| Error::Io {
+        action: "draw random bytes from",
+        path: "the operating system".into(),
+        source: error.into(),
+    })?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sealed_value_opens_only_in_its_place_and_unchanged() -> Result<()> {
+        let key = Key::new(&[7; KEY_BYTES]);
+        let mut sealed = key.seal("resource:1", b"secret")?;
+        assert_eq!(key.open("resource:1", &sealed)?, "secret");
+        assert!(key.open("resource:2", &sealed).is_err());
+        assert!(Key::new(&[8; KEY_BYTES]).open("resource:1", &sealed).is_err());
+        *sealed.last_mut().ok_or(Error::SealBroken)? ^= 1;
+        assert!(key.open("resource:1", &sealed).is_err());
+        Ok(())
+    }
+}

@@ -1,0 +1,54 @@
+//! Lodger: a host for add-ons that runs their hooks as WebAssembly components, each call in a fresh sandbox that holds only
+//! what was granted.
+//!
+//! Start at [`Host`]: open a home, install a package, and use the verbs. The main path of a call is on one screen in
+//! `host.rs`; the README has the map of the code and the laws that hold everywhere.
+
+mod addons;
+mod bindings;
+pub mod compiler;
+mod env;
+mod error;
+mod grant;
+mod guest_log;
+mod home;
+mod hook;
+mod host;
+mod id;
+mod key;
+mod lifecycle;
+mod limits;
+mod lock;
+mod manifest;
+mod meter;
+mod outcome;
+mod package;
+mod policy;
+mod quota;
+mod registry;
+mod resources;
+mod sandbox;
+mod store;
+pub mod text;
+mod tree;
+mod wasi_fs;
+
+pub use addons::{AddonInfo, CallNote, Done, Finding, Incoming, Installed, SettingInfo, Severity};
+
+pub use bindings::{
+    ConfigVar, HealthReport, HealthStatus, Pair, ProvisionRequest, Provisioned, UnprovisionReason, UnprovisionRequest,
+};
+pub use error::{Error, Kind, Result};
+pub use grant::{Grant, Line, human_bytes};
+pub use hook::{Answer, HookName, HookRequest, ResourceRef};
+pub use host::{Access, Call, Config, Host};
+pub use id::{AddonId, Id, NotAnId};
+pub use lifecycle::{AddonState, ResourceState};
+pub use limits::{Deadlines, Limit, Limits};
+pub use manifest::{Manifest, Plan, Problem, Setting};
+pub use outcome::{BAD_ANSWER, Outcome, Refused, Report};
+pub use package::{FILES as PACKAGE_FILES, Package, pack};
+pub use policy::Policy;
+pub use resources::{Add, Env, EnvFailure, Resource};
+pub use sandbox::{Extension, Guest, ProgressEvent, ProgressSink};
+pub use store::CallRow;

@@ -1,0 +1,247 @@
+//! The states of addons and resources: what is permitted, and what comes after. Two exhaustive matches, nothing else decides.
+//!
+//! ```text
+//!             enable                          disable
+//! installed ─────────→ enabling ──→ enabled ──────────→ disabling ──→ installed
+//!                         │          ↑    ↓ health          │
+//!                         │        degraded                 │
+//!                         ↓                                 ↓
+//!                 failed{enable} / interrupted{enable}   failed{disable} / interrupted{disable}
+//!                         ╰── enable or disable again ──╯
+//!
+//!  provision                               unprovision
+//! ───────────→ provisioning ──→ active ─────────────────→ deprovisioning ──→ gone
+//!                   │                                          │
+//!                   ↓                                          ↓
+//!       failed{provision} / interrupted{provision}    failed{unprovision} / interrupted{unprovision}
+//!                   ╰── remove, or add again while interrupted ──╯
+//! ```
+//!
+//! A state that says something is under way (`enabling`, `provisioning`, …) is only true while somebody holds the addon's
+//! lock; whoever takes the lock and finds it turns it into `interrupted`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::hook::HookName;
+
+/// Where an addon is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AddonState {
+    Installed,
+    Enabling,
+    Enabled,
+    /// Enabled, but its `health` says that something is wrong.
+    Degraded,
+    Disabling,
+    Failed(HookName),
+    /// The host died while the hook ran.
+    Interrupted(HookName),
+}
+
+/// Where a resource is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResourceState {
+    Provisioning,
+    Active,
+    Deprovisioning,
+    Failed(HookName),
+    Interrupted(HookName),
+}
+
+/// Whether an addon in this state may be asked this hook.
+pub fn permits(state: &AddonState, hook: HookName) -> bool {
+    use AddonState::{Degraded, Disabling, Enabled, Enabling, Failed, Installed, Interrupted};
+    match (state, hook) {
+        (Installed | Failed(_) | Interrupted(_), HookName::Enable) => true,
+        (Enabled | Degraded, HookName::Enable) => false,
+        (Enabled | Degraded, _) => true,
+        (Failed(_) | Interrupted(_), HookName::Disable | HookName::Unprovision) => true,
+        (Installed | Failed(_) | Interrupted(_), _) => false,
+        // Only whoever holds the lock sees these, and it turns them into `interrupted` first.
+        (Enabling | Disabling, _) => false,
+    }
+}
+
+/// The state while a hook runs; `None` where the addon's state does not change.
+pub fn during(hook: HookName) -> Option<AddonState> {
+    match hook {
+        HookName::Enable => Some(AddonState::Enabling),
+        HookName::Disable => Some(AddonState::Disabling),
+        HookName::Provision | HookName::Unprovision | HookName::Url | HookName::ConfigVars | HookName::Health => None,
+    }
+}
+
+/// The state after a hook; `None` where the addon's state does not change.
+pub fn after(hook: HookName, completed: bool) -> Option<AddonState> {
+    match (hook, completed) {
+        (HookName::Enable, true) => Some(AddonState::Enabled),
+        (HookName::Disable, true) => Some(AddonState::Installed),
+        (HookName::Enable | HookName::Disable, false) => Some(AddonState::Failed(hook)),
+        (HookName::Provision | HookName::Unprovision | HookName::Url | HookName::ConfigVars | HookName::Health, _) => {
+            None
+        }
+    }
+}
+
+impl AddonState {
+    /// What a state found by whoever has just taken the lock really is: nothing is under way any more.
+    pub fn settled(self) -> AddonState {
+        match self {
+            AddonState::Enabling => AddonState::Interrupted(HookName::Enable),
+            AddonState::Disabling => AddonState::Interrupted(HookName::Disable),
+            settled => settled,
+        }
+    }
+
+    pub fn is_enabled(&self) -> bool {
+        matches!(self, AddonState::Enabled | AddonState::Degraded)
+    }
+
+    /// The command that leads on from here.
+    pub fn way_on(&self, addon: &impl fmt::Display) -> String {
+        match self {
+            AddonState::Installed => format!("`lodger enable {addon}` first"),
+            AddonState::Enabled | AddonState::Degraded => format!("`lodger disable {addon}` first"),
+            AddonState::Enabling | AddonState::Disabling => "wait until it has ended".to_owned(),
+            AddonState::Failed(hook) | AddonState::Interrupted(hook) => {
+                format!("`lodger {hook} {addon}` again, or `lodger calls {addon}` to see why")
+            }
+        }
+    }
+}
+
+impl ResourceState {
+    pub fn settled(self) -> ResourceState {
+        match self {
+            ResourceState::Provisioning => ResourceState::Interrupted(HookName::Provision),
+            ResourceState::Deprovisioning => ResourceState::Interrupted(HookName::Unprovision),
+            settled => settled,
+        }
+    }
+}
+
+impl fmt::Display for AddonState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AddonState::Installed => f.write_str("installed"),
+            AddonState::Enabling => f.write_str("enabling"),
+            AddonState::Enabled => f.write_str("enabled"),
+            AddonState::Degraded => f.write_str("degraded"),
+            AddonState::Disabling => f.write_str("disabling"),
+            AddonState::Failed(hook) => write!(f, "failed{{{hook}}}"),
+            AddonState::Interrupted(hook) => write!(f, "interrupted{{{hook}}}"),
+        }
+    }
+}
+
+impl fmt::Display for ResourceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ResourceState::Provisioning => f.write_str("provisioning"),
+            ResourceState::Active => f.write_str("active"),
+            ResourceState::Deprovisioning => f.write_str("deprovisioning"),
+            ResourceState::Failed(hook) => write!(f, "failed{{{hook}}}"),
+            ResourceState::Interrupted(hook) => write!(f, "interrupted{{{hook}}}"),
+        }
+    }
+}
+
+/// The text in the store is none of our states.
+#[derive(Debug, thiserror::Error)]
+#[error("unknown state")]
+pub struct UnknownState;
+
+/// `failed{hook}` and `interrupted{hook}`.
+fn with_hook<S>(text: &str, name: &str, make: fn(HookName) -> S) -> Option<S> {
+    let hook = text.strip_prefix(name)?.strip_prefix('{')?.strip_suffix('}')?;
+    HookName::from_name(hook).map(make)
+}
+
+impl FromStr for AddonState {
+    type Err = UnknownState;
+
+    fn from_str(text: &str) -> Result<Self, UnknownState> {
+        Ok(match text {
+            "installed" => AddonState::Installed,
+            "enabling" => AddonState::Enabling,
+            "enabled" => AddonState::Enabled,
+            "degraded" => AddonState::Degraded,
+            "disabling" => AddonState::Disabling,
+            _ => with_hook(text, "failed", AddonState::Failed)
+                .or_else(|| with_hook(text, "interrupted", AddonState::Interrupted))
+                .ok_or(UnknownState)?,
+        })
+    }
+}
+
+impl FromStr for ResourceState {
+    type Err = UnknownState;
+
+    fn from_str(text: &str) -> Result<Self, UnknownState> {
+        Ok(match text {
+            "provisioning" => ResourceState::Provisioning,
+            "active" => ResourceState::Active,
+            "deprovisioning" => ResourceState::Deprovisioning,
+            _ => with_hook(text, "failed", ResourceState::Failed)
+                .or_else(|| with_hook(text, "interrupted", ResourceState::Interrupted))
+                .ok_or(UnknownState)?,
+        })
+    }
+}
+
+impl Serialize for AddonState {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl Serialize for ResourceState {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_read_back_as_they_were_written() {
+        let mut addon = vec![
+            AddonState::Installed,
+            AddonState::Enabling,
+            AddonState::Enabled,
+            AddonState::Degraded,
+            AddonState::Disabling,
+        ];
+        for hook in HookName::ALL {
+            addon.extend([AddonState::Failed(hook), AddonState::Interrupted(hook)]);
+            let resource = ResourceState::Failed(hook);
+            assert_eq!(resource.to_string().parse::<ResourceState>().ok(), Some(resource));
+        }
+        for state in addon {
+            assert_eq!(state.to_string().parse::<AddonState>().ok(), Some(state));
+        }
+    }
+
+    /// Design §7, line by line.
+    #[test]
+    fn the_table_of_what_is_permitted() {
+        let enabled = [AddonState::Enabled, AddonState::Degraded];
+        let stuck = [AddonState::Failed(HookName::Enable), AddonState::Interrupted(HookName::Disable)];
+        for hook in HookName::ALL {
+            for state in &enabled {
+                assert_eq!(permits(state, hook), hook != HookName::Enable, "{state} {hook}");
+            }
+            for state in &stuck {
+                let way_out = matches!(hook, HookName::Enable | HookName::Disable | HookName::Unprovision);
+                assert_eq!(permits(state, hook), way_out, "{state} {hook}");
+            }
+            assert_eq!(permits(&AddonState::Installed, hook), hook == HookName::Enable, "{hook}");
+            assert!(!permits(&AddonState::Enabling, hook) && !permits(&AddonState::Disabling, hook));
+        }
+    }
+}

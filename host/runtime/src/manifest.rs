@@ -1,0 +1,94 @@
+//! The manifest, `addon.json`: what an addon is and what it asks for. Parsing admits nothing; [`grant`](crate::grant) does.
+//!
+//! Strict: unknown keys, wrong types, duplicate names and undeclared references are problems with a JSON path. An Oakestra
+//! descriptor is a valid manifest. After [`Manifest::parse`] every name in it is an [`Id`] and every reference resolves.
+
+mod raw;
+mod rules;
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::id::{AddonId, Id};
+use crate::limits::Limit;
+
+pub use raw::{Service, Volume};
+
+/// File name within a package.
+pub const FILE: &str = "addon.json";
+/// Largest manifest, in bytes.
+pub const BYTES_MAX: usize = 1 << 20;
+
+/// One thing wrong with a document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// Where, as `services[0].image`; `.` for the document as a whole.
+    pub path: String,
+    pub message: String,
+    /// What to change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// A manifest whose names and references are checked.
+#[derive(Clone, Debug)]
+pub struct Manifest {
+    pub id: AddonId,
+    /// Absent in Oakestra descriptors: the host then counts `0.0.1`, `0.0.2`, …
+    pub version: Option<semver::Version>,
+    pub display_name: String,
+    pub description: String,
+    /// File name of the component within the package; absent for an addon of services only.
+    pub component: Option<String>,
+    pub replaces: Option<Id>,
+    /// All variables an app may receive. The first is what `url` fills.
+    pub config_vars: Vec<String>,
+    pub plans: Vec<Plan>,
+    pub settings: BTreeMap<String, Setting>,
+    pub network: Vec<String>,
+    pub may_use_services: bool,
+    pub events: Vec<String>,
+    /// What the manifest asks for; a limit not in it has the default.
+    pub limits: BTreeMap<Limit, u64>,
+    pub deadlines_ms: BTreeMap<String, u64>,
+    pub services: Vec<Service>,
+    pub volumes: Vec<Volume>,
+    pub regions: Vec<String>,
+    pub log_drain: bool,
+    pub depends: Vec<AddonId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Plan {
+    pub name: Id,
+    pub display_name: String,
+    /// Euro for 30 days.
+    pub price: f64,
+    pub description: String,
+    pub options: BTreeMap<String, String>,
+}
+
+/// A value the operator supplies with `lodger set`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    pub default: Option<String>,
+    pub secret: bool,
+}
+
+impl Manifest {
+    /// Reads the bytes of an `addon.json`.
+    ///
+    /// # Errors
+    /// [`Error::Manifest`] with every problem found. What keeps the document from being read at all (too large, not UTF-8,
+    /// not JSON, a wrong type) is reported alone, since nothing after it can be trusted.
+    pub fn parse(bytes: &[u8]) -> Result<Manifest> {
+        let raw = raw::read(bytes).map_err(|problem| Error::Manifest { problems: vec![problem] })?;
+        rules::check(raw).map_err(|problems| Error::Manifest { problems })
+    }
+
+    pub fn plan(&self, name: &Id) -> Option<&Plan> {
+        self.plans.iter().find(|plan| plan.name == *name)
+    }
+}

@@ -1,0 +1,280 @@
+//! What the keys of `addon.json` mean together: names, references, sizes. Finds every problem, not just the first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path};
+use std::str::FromStr;
+
+use super::raw::{self, Raw};
+use super::{Manifest, Plan, Problem, Setting};
+use crate::env;
+use crate::hook::HookName;
+use crate::id::{AddonId, Id};
+use crate::limits::Limit;
+use crate::text::{is_plain, shown};
+
+const TEXT_MAX: usize = 10_000;
+const LIST_MAX: usize = 64;
+
+/// Problems found so far.
+struct Found(Vec<Problem>);
+
+impl Found {
+    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.0.push(Problem { path: path.into(), message: message.into(), hint: None });
+    }
+
+    fn add_with_hint(&mut self, path: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) {
+        self.0.push(Problem { path: path.into(), message: message.into(), hint: Some(hint.into()) });
+    }
+
+    /// The value, or `None` with the problem noted.
+    fn parse<T: FromStr>(&mut self, path: &str, text: &str) -> Option<T>
+    where
+        T::Err: std::fmt::Display,
+    {
+        text.parse().map_err(|error: T::Err| self.add(path, error.to_string())).ok()
+    }
+
+    fn at_most<T>(&mut self, path: &str, list: &[T], most: usize) {
+        if list.len() > most {
+            self.add(path, format!("{} entries; at most {most}", list.len()));
+        }
+    }
+
+    fn text(&mut self, path: &str, text: &str) {
+        if text.len() > TEXT_MAX {
+            self.add(path, format!("{} bytes; at most {TEXT_MAX}", text.len()));
+        }
+    }
+
+    fn unique(&mut self, path: &str, names: impl IntoIterator<Item = impl AsRef<str>>) {
+        let mut seen = BTreeSet::new();
+        for name in names {
+            let name = name.as_ref().to_owned();
+            if seen.contains(&name) {
+                self.add(path, format!("`{}` stands twice", shown(&name, 60)));
+            }
+            seen.insert(name);
+        }
+    }
+}
+
+pub(super) fn check(raw: Raw) -> Result<Manifest, Vec<Problem>> {
+    let mut found = Found(Vec::new());
+    let found = &mut found;
+    let id = addon_id(found, &raw);
+    let version = raw.version.as_deref().and_then(|text| found.parse::<semver::Version>("version", text));
+    found.text("description", &raw.description);
+    let display_name = raw.display_name.clone().unwrap_or_else(|| raw.name.clone());
+    found.text("display_name", &display_name);
+    let component = raw.component.as_deref().and_then(|name| component_file(found, name));
+    let config_vars = config_vars(found, &raw, id.as_ref());
+    let plans = plans(found, &raw);
+    let settings = settings(found, &raw);
+    let limits = limits(&raw);
+    deadlines(found, &raw);
+    services(found, &raw);
+    found.at_most("provider.regions", &raw.provider.regions, LIST_MAX);
+    found.unique("provider.regions", &raw.provider.regions);
+    if raw.component.is_none() && raw.services.is_empty() {
+        found.add_with_hint(
+            "component",
+            "the addon has neither a component nor services",
+            "name the component's file: \"component\": \"my-addon.wasm\"",
+        );
+    }
+    let replaces = raw.replaces.as_deref().and_then(|slot| found.parse("replaces", slot));
+    let depends = depends(found, &raw);
+    match id {
+        Some(id) if found.0.is_empty() => Ok(Manifest {
+            id,
+            version,
+            display_name,
+            description: raw.description,
+            component,
+            replaces,
+            config_vars,
+            plans,
+            settings,
+            network: raw.capabilities.network,
+            may_use_services: raw.capabilities.services,
+            events: raw.capabilities.events,
+            limits,
+            deadlines_ms: raw.limits.deadlines_ms.0,
+            services: raw.services,
+            volumes: raw.volumes,
+            regions: raw.provider.regions,
+            log_drain: raw.provider.log_drain,
+            depends,
+        }),
+        _ => Err(std::mem::take(&mut found.0)),
+    }
+}
+
+/// `name` and `namespace`. A name that is no id becomes the nearest one, as Oakestra's names are free text.
+fn addon_id(found: &mut Found, raw: &Raw) -> Option<AddonId> {
+    let namespace = found.parse("namespace", raw.namespace.as_deref().unwrap_or("local"));
+    let name = Id::nearest(&raw.name);
+    if name.is_none() {
+        found.add("name", format!("`{}` holds no letter or digit to make an id of", shown(&raw.name, 60)));
+    }
+    Some(AddonId { namespace: namespace?, name: name? })
+}
+
+/// A plain file name in the package's root: nothing a path could be built from.
+fn component_file(found: &mut Found, name: &str) -> Option<String> {
+    let mut parts = Path::new(name).components();
+    let plain = matches!((parts.next(), parts.next()), (Some(Component::Normal(part)), None) if part == name);
+    if plain && is_plain(name) && name.len() <= 255 && !name.contains('\\') {
+        return Some(name.to_owned());
+    }
+    found.add_with_hint(
+        "component",
+        format!("`{}` is not a file name in the package's root", shown(name, 60)),
+        "put the component beside addon.json and name it without a directory",
+    );
+    None
+}
+
+fn config_vars(found: &mut Found, raw: &Raw, id: Option<&AddonId>) -> Vec<String> {
+    let Some(names) = &raw.config_vars else {
+        return id.map(|id| format!("{}URL", id.name.env_prefix())).into_iter().collect();
+    };
+    found.at_most("config_vars", names, LIST_MAX);
+    found.unique("config_vars", names);
+    for (place, name) in names.iter().enumerate() {
+        let path = format!("config_vars[{place}]");
+        if !env::is_well_formed(name) {
+            found.add(path, format!("`{}` does not match ^[A-Z][A-Z0-9_]*$", shown(name, 60)));
+        } else if !env::is_allowed(name) {
+            found.add(path, format!("`{name}` is read by loaders, interpreters or proxies and is never given"));
+        }
+    }
+    names.clone()
+}
+
+fn plans(found: &mut Found, raw: &Raw) -> Vec<Plan> {
+    found.at_most("plans", &raw.plans, LIST_MAX);
+    found.unique("plans", raw.plans.iter().map(|plan| &plan.name));
+    let mut plans = Vec::new();
+    for (place, plan) in raw.plans.iter().enumerate() {
+        let path = format!("plans[{place}]");
+        found.text(&format!("{path}.description"), &plan.description);
+        if !plan.price.is_finite() || plan.price < 0.0 {
+            found.add(format!("{path}.price"), "must be 0 or more");
+        }
+        if plan.options.0.len() > 32 {
+            found.add(format!("{path}.options"), "at most 32 entries");
+        }
+        for (name, value) in &plan.options.0 {
+            if name.len() > 128 || value.len() > 4096 {
+                found.add(format!("{path}.options.{}", shown(name, 40)), "name over 128 or value over 4096 bytes");
+            }
+        }
+        if let Some(name) = found.parse::<Id>(&format!("{path}.name"), &plan.name) {
+            plans.push(Plan {
+                display_name: plan.display_name.clone().unwrap_or_else(|| name.to_string()),
+                name,
+                price: plan.price,
+                description: plan.description.clone(),
+                options: plan.options.0.clone(),
+            });
+        }
+    }
+    plans
+}
+
+fn settings(found: &mut Found, raw: &Raw) -> BTreeMap<String, Setting> {
+    if raw.settings.0.len() > LIST_MAX {
+        found.add("settings", format!("at most {LIST_MAX} entries"));
+    }
+    for (name, setting) in &raw.settings.0 {
+        let path = format!("settings.{}", shown(name, 60));
+        if !env::is_well_formed(name) {
+            found.add(path.clone(), "setting names match ^[A-Z][A-Z0-9_]*$");
+        }
+        if setting.secret && setting.default.is_some() {
+            found.add_with_hint(path, "a secret with a default is no secret", "remove the default");
+        }
+    }
+    let setting = |raw: &raw::Setting| Setting { default: raw.default.clone(), secret: raw.secret };
+    raw.settings.0.iter().map(|(name, raw)| (name.clone(), setting(raw))).collect()
+}
+
+fn limits(raw: &Raw) -> BTreeMap<Limit, u64> {
+    let asked = &raw.limits;
+    let data = &raw.capabilities.data;
+    [
+        (Limit::MemoryBytes, asked.memory_bytes),
+        (Limit::TableElements, asked.table_elements),
+        (Limit::Instances, asked.instances),
+        (Limit::CopyBytes, asked.copy_bytes),
+        (Limit::HostMemoryBytes, asked.host_memory_bytes),
+        (Limit::Handles, asked.handles),
+        (Limit::Resources, asked.resources),
+        (Limit::RandomBytes, asked.random_bytes),
+        (Limit::LogBytes, asked.log_bytes),
+        (Limit::DataBytes, data.max_bytes),
+        (Limit::DataFiles, data.max_files),
+    ]
+    .into_iter()
+    .filter_map(|(limit, value)| Some((limit, value?)))
+    .collect()
+}
+
+fn deadlines(found: &mut Found, raw: &Raw) {
+    for (hook, ms) in &raw.limits.deadlines_ms.0 {
+        let path = format!("limits.deadlines_ms.{}", shown(hook, 40));
+        if hook != "default" && HookName::from_name(hook).is_none() {
+            let known: Vec<&str> = HookName::ALL.iter().map(|hook| hook.name()).collect();
+            found.add(path.clone(), format!("no such hook; there are default, {}", known.join(", ")));
+        }
+        if *ms == 0 {
+            found.add(path, "must be above 0");
+        }
+    }
+}
+
+/// Names and references only; what a service may be is for the engine's side to decide.
+fn services(found: &mut Found, raw: &Raw) {
+    found.at_most("services", &raw.services, LIST_MAX);
+    found.unique("services", raw.services.iter().map(|service| &service.service_name));
+    found.unique("volumes", raw.volumes.iter().map(|volume| &volume.name));
+    found.unique("networks", raw.networks.iter().map(raw::Network::name));
+    for (place, service) in raw.services.iter().enumerate() {
+        let path = format!("services[{place}]");
+        if Id::nearest(&service.service_name).is_none() {
+            found.add(format!("{path}.service_name"), "holds no letter or digit to make an id of");
+        }
+        for (at, volume) in service.volumes.iter().enumerate() {
+            let name = volume.split(':').next().unwrap_or_default();
+            if !raw.volumes.iter().any(|volume| volume.name == name) {
+                found.add_with_hint(
+                    format!("{path}.volumes[{at}]"),
+                    format!("volume `{}` is not declared", shown(name, 60)),
+                    "declare it in `volumes`",
+                );
+            }
+        }
+        for (at, network) in service.networks.iter().enumerate() {
+            if !raw.networks.iter().any(|declared| declared.name() == network) {
+                found.add_with_hint(
+                    format!("{path}.networks[{at}]"),
+                    format!("network `{}` is not declared", shown(network, 60)),
+                    "declare it in `networks`",
+                );
+            }
+        }
+    }
+}
+
+fn depends(found: &mut Found, raw: &Raw) -> Vec<AddonId> {
+    let mut ids = Vec::new();
+    for (place, depends) in raw.depends.iter().enumerate() {
+        let path = format!("depends[{place}]");
+        let namespace = found.parse(&path, depends.namespace.as_deref().unwrap_or("local"));
+        let name = found.parse(&path, &depends.name);
+        ids.extend(namespace.zip(name).map(|(namespace, name)| AddonId { namespace, name }));
+    }
+    ids
+}

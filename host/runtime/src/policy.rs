@@ -1,0 +1,173 @@
+//! The operator's ceilings and allow-lists: `<home>/lodger.toml`.
+//!
+//! An absent key means the safe built-in default; an unknown key, a wrong type or a value out of range is an error, never
+//! a fallback: a policy that cannot be read keeps the host from opening.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::limits::{DEADLINE_CEILING_MS, Limit, Limits};
+
+/// File name within the home.
+pub const FILE: &str = "lodger.toml";
+
+/// Largest policy file, in bytes.
+const FILE_MAX: usize = 1 << 20;
+
+/// What the operator allows. Every field has the built-in default of the [`Default`] policy.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Ceilings of what a manifest may ask for.
+    pub ceilings: Limits,
+    /// Ceiling of every deadline, in milliseconds.
+    pub deadline_ms: u64,
+    /// Calls in flight in this process; one more waits.
+    pub concurrent_calls: u32,
+    /// How long a mutating call waits for the addon's lock before it is `busy`.
+    pub lock_wait: Duration,
+    /// Bounds on compiling a component that comes from outside.
+    pub compile: CompileBounds,
+    /// Bounds on what is read from a package or directory.
+    pub package: PackageBounds,
+    /// Environment variable names an addon may fill although they do not start with its own name.
+    pub env_names: Vec<String>,
+    /// Lines of the file that are looser than the built-in default, for `doctor`.
+    pub looser: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct CompileBounds {
+    pub wall: Duration,
+    pub memory_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct PackageBounds {
+    /// All files of a package together, unpacked.
+    pub bytes: u64,
+    pub files: u64,
+    /// The component.
+    pub component_bytes: u64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Policy {
+            ceilings: Limits::from_fn(Limit::built_in_ceiling),
+            deadline_ms: DEADLINE_CEILING_MS,
+            concurrent_calls: 64,
+            lock_wait: Duration::from_secs(10),
+            compile: CompileBounds { wall: Duration::from_secs(60), memory_bytes: 4 << 30 },
+            package: PackageBounds { bytes: 128 << 20, files: 2_000, component_bytes: 64 << 20 },
+            env_names: Vec::new(),
+            looser: Vec::new(),
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    limits: BTreeMap<String, u64>,
+    grant: Grant,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Grant {
+    env_names: Vec<String>,
+}
+
+impl Policy {
+    /// Reads the text of a policy file.
+    ///
+    /// ```toml
+    /// [limits]                      # ceilings of what a manifest may ask for
+    /// memory_bytes = 134217728
+    /// deadline_ms = 60000
+    /// data_bytes = 1073741824
+    /// concurrent_calls = 64         # in this process
+    /// lock_wait_ms = 10000
+    /// compile_ms = 60000
+    /// compile_memory_bytes = 4294967296
+    /// package_bytes = 134217728
+    /// package_files = 2000
+    /// component_bytes = 67108864
+    ///
+    /// [grant]
+    /// env_names = ["DATABASE_URL"]  # names addons may fill beside <NAME>_…
+    /// ```
+    pub fn parse(text: &str) -> Result<Policy> {
+        let invalid = |message: String| Error::Policy { message };
+        if text.len() > FILE_MAX {
+            return Err(invalid(format!("larger than {FILE_MAX} bytes")));
+        }
+        let file: File = toml::from_str(text).map_err(|error| invalid(error.to_string().trim_end().to_owned()))?;
+        let mut policy = Policy::default();
+        for (name, value) in file.limits {
+            policy.set_limit(&name, value).map_err(invalid)?;
+        }
+        for name in file.grant.env_names {
+            if !crate::env::is_allowed(&name) {
+                return Err(invalid(format!(
+                    "grant.env_names: `{}` can never be given",
+                    crate::text::shown(&name, 60)
+                )));
+            }
+            policy.looser.push(format!("grant.env_names: `{name}`"));
+            policy.env_names.push(name);
+        }
+        Ok(policy)
+    }
+
+    fn set_limit(&mut self, name: &str, value: u64) -> Result<(), String> {
+        if value == 0 {
+            return Err(format!("limits.{name}: must be above 0"));
+        }
+        let default = if let Some(limit) = Limit::from_name(name) {
+            if limit == Limit::StackBytes && !(65_536..=1_048_576).contains(&value) {
+                return Err("limits.stack_bytes: must be 65536 to 1048576".to_owned());
+            }
+            self.ceilings[limit] = value;
+            limit.built_in_ceiling()
+        } else {
+            let built_in = Policy::default();
+            match name {
+                "deadline_ms" => replace(&mut self.deadline_ms, value, built_in.deadline_ms),
+                "concurrent_calls" => {
+                    self.concurrent_calls = u32::try_from(value)
+                        .ok()
+                        .filter(|&calls| calls <= 1000)
+                        .ok_or("limits.concurrent_calls: at most 1000")?;
+                    u64::from(built_in.concurrent_calls)
+                }
+                "lock_wait_ms" => replace_ms(&mut self.lock_wait, value, built_in.lock_wait),
+                "compile_ms" => replace_ms(&mut self.compile.wall, value, built_in.compile.wall),
+                "compile_memory_bytes" => replace(&mut self.compile.memory_bytes, value, built_in.compile.memory_bytes),
+                "package_bytes" => replace(&mut self.package.bytes, value, built_in.package.bytes),
+                "package_files" => replace(&mut self.package.files, value, built_in.package.files),
+                "component_bytes" => {
+                    replace(&mut self.package.component_bytes, value, built_in.package.component_bytes)
+                }
+                _ => return Err(format!("limits.{}: unknown key", crate::text::shown(name, 60))),
+            }
+        };
+        if value > default {
+            self.looser.push(format!("limits.{name} = {value} (built in: {default})"));
+        }
+        Ok(())
+    }
+}
+
+fn replace(place: &mut u64, value: u64, default: u64) -> u64 {
+    *place = value;
+    default
+}
+
+fn replace_ms(place: &mut Duration, ms: u64, default: Duration) -> u64 {
+    *place = Duration::from_millis(ms);
+    u64::try_from(default.as_millis()).unwrap_or(u64::MAX)
+}

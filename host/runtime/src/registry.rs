@@ -1,0 +1,241 @@
+//! The addons of this process, loaded when first asked for: manifest, grant, settings, and the component linked once.
+//!
+//! The store says what is installed, and another process may change it at any time; so every use compares the store's
+//! revision with the one that was loaded.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wasmtime::component::{Component, InstancePre};
+
+use crate::bindings::{config, health, provider, setup, url};
+use crate::error::{Error, Result};
+use crate::grant::{Facts, Grant, Settings};
+use crate::hook::HookName;
+use crate::host::Host;
+use crate::id::AddonId;
+use crate::lock::AddonLock;
+use crate::manifest::Manifest;
+use crate::sandbox::{Extension, Guest};
+use crate::store::{AddonRow, Revision};
+use crate::tree::Size;
+
+/// One addon, ready to be called.
+pub(crate) struct Addon {
+    pub id: AddonId,
+    /// As text, as every call needs it.
+    pub name: String,
+    pub revision: i64,
+    pub manifest: Manifest,
+    pub grant: Grant,
+    pub settings: Arc<Settings>,
+    pub component: Option<Linked>,
+    /// What the guest sees as `/addon` and `/data`.
+    pub files: File,
+    pub data: File,
+    /// What the data directory holds, as this process has last counted it.
+    counted: Mutex<Option<Size>>,
+}
+
+impl Addon {
+    pub fn counted(&self) -> Option<Size> {
+        *lock(&self.counted)
+    }
+
+    pub fn count(&self, size: Size) {
+        *lock(&self.counted) = Some(size);
+    }
+}
+
+/// A component with its imports resolved, and the hooks it exports.
+pub(crate) struct Linked {
+    pub pre: InstancePre<Guest>,
+    pub hooks: Hooks,
+    pub facts: Facts,
+}
+
+/// The hook interfaces a component exports.
+#[derive(Default)]
+pub(crate) struct Hooks {
+    pub setup: Option<setup::SetupHooksPre<Guest>>,
+    pub provider: Option<provider::ProviderHooksPre<Guest>>,
+    pub url: Option<url::UrlHooksPre<Guest>>,
+    pub config: Option<config::ConfigHooksPre<Guest>>,
+    pub health: Option<health::HealthHooksPre<Guest>>,
+}
+
+#[derive(Default)]
+pub(crate) struct Registry {
+    addons: Mutex<BTreeMap<String, Arc<Addon>>>,
+    locks: Mutex<BTreeMap<AddonId, Arc<AddonLock>>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Registry {
+    pub fn lock_of(&self, host: &Host, id: &AddonId) -> Arc<AddonLock> {
+        let mut locks = lock(&self.locks);
+        locks.entry(id.clone()).or_insert_with(|| Arc::new(AddonLock::new(host.home.lock_path(id)))).clone()
+    }
+
+    /// The addon as it is now, with its state.
+    ///
+    /// # Errors
+    /// [`Error::UnknownAddon`]; [`Error::GrantRevoked`] when the policy does not admit any more what was decided at install;
+    /// whatever keeps its files from being read.
+    pub async fn get(&self, host: &Host, id: &AddonId) -> Result<(Arc<Addon>, Revision)> {
+        let name = id.to_string();
+        let Some(now) = host.store.revision(&name)? else {
+            lock(&self.addons).remove(&name);
+            return Err(Error::UnknownAddon(name));
+        };
+        let loaded = lock(&self.addons).get(&name).cloned();
+        if let Some(addon) = loaded.filter(|addon| addon.revision == now.revision) {
+            return Ok((addon, now));
+        }
+        let row = host.store.addon(id)?.ok_or(Error::UnknownAddon(name))?;
+        let addon = Arc::new(load(host, &row).await?);
+        lock(&self.addons).insert(addon.name.clone(), addon.clone());
+        Ok((addon, now))
+    }
+
+    pub fn forget(&self, id: &AddonId) {
+        lock(&self.addons).remove(&id.to_string());
+    }
+}
+
+async fn load(host: &Host, row: &AddonRow) -> Result<Addon> {
+    let name = row.id.to_string();
+    let manifest = Manifest::parse(&host.home.read_manifest(&row.id, &row.version)?)?;
+    let mut component = None;
+    if let Some(digest) = &row.component_digest {
+        let wasm = || host.home.read_component(&row.id, &row.version);
+        let compiled = host.compiler.load(&host.sandbox.engine, &host.home.key, &name, digest, wasm).await?;
+        component = Some(link(host, &name, &compiled)?);
+    }
+    let facts = component.as_ref().map(|linked| linked.facts.clone()).unwrap_or_default();
+    let revoked = |refusals| Error::GrantRevoked { addon: row.id.clone(), refusals };
+    let grant = Grant::decide(&manifest, &host.policy, &facts, host.extension.as_ref()).map_err(revoked)?;
+    if grant.digest != row.grant_digest {
+        return Err(revoked(Vec::new()));
+    }
+    let mut values = BTreeMap::new();
+    for (name, sealed) in host.store.settings(&row.id)? {
+        let value = host.home.key.open(&setting_place(&row.id, &name), &sealed)?;
+        values.insert(name, value);
+    }
+    Ok(Addon {
+        name,
+        revision: row.revision,
+        settings: Arc::new(Settings::new(manifest.settings.clone(), values)),
+        manifest,
+        grant,
+        component,
+        files: host.home.open_files(&row.id, &row.version)?,
+        data: host.home.open_data(&row.id)?,
+        counted: Mutex::new(None),
+        id: row.id.clone(),
+    })
+}
+
+/// What a sealed setting is bound to.
+pub(crate) fn setting_place(addon: &AddonId, name: &str) -> String {
+    format!("setting:{addon}:{name}")
+}
+
+/// Reads what a component imports and exports, and links it.
+///
+/// # Errors
+/// [`Error::Component`] when it exports no hook, a hook of another version or shape, or needs more of the pool than one
+/// call has. Its imports are judged by the grant; one that is unknown is reported there by name.
+pub(crate) fn link(host: &Host, name: &str, component: &Component) -> Result<Linked> {
+    let facts = facts(name, component, host.extension.as_ref())?;
+    let refused = |message: String| Error::Component { component: name.to_owned(), message, hint: None };
+    fits_the_pool(component).map_err(refused)?;
+    // An unknown import would fail here too, with less to say about it: the grant is asked first.
+    let linkable = |import: &String| {
+        crate::sandbox::classify_import(import, host.extension.as_ref()) != crate::sandbox::Import::Unknown
+    };
+    if let Some(unknown) = facts.imports.iter().find(|import| !linkable(import)) {
+        return Err(Error::Component {
+            component: name.to_owned(),
+            message: format!("imports `{}`, which this host does not offer", crate::text::shown(unknown, 120)),
+            hint: Some("use only WASI 0.2 and lodger:addon imports".to_owned()),
+        });
+    }
+    let pre = host.sandbox.link(component).map_err(|error| refused(crate::text::shown(&format!("{error:#}"), 500)))?;
+    let hooks = Hooks::of(&pre, &facts).map_err(|error| refused(crate::text::shown(&format!("{error:#}"), 500)))?;
+    Ok(Linked { pre, hooks, facts })
+}
+
+/// Our hook interfaces, as a component exports them, with their hooks.
+const INTERFACES: &[(&str, &[HookName])] = &[
+    ("lodger:addon/setup@0.1.0", &[HookName::Enable, HookName::Disable]),
+    ("lodger:addon/provider@0.1.0", &[HookName::Provision, HookName::Unprovision]),
+    ("lodger:addon/url@0.1.0", &[HookName::Url]),
+    ("lodger:addon/config@0.1.0", &[HookName::ConfigVars]),
+    ("lodger:addon/health@0.1.0", &[HookName::Health]),
+];
+
+fn facts(name: &str, component: &Component, extension: Option<&Extension>) -> Result<Facts> {
+    let engine = component.engine();
+    let kind = component.component_type();
+    let imports = kind.imports(engine).map(|(import, _)| import.to_owned()).collect();
+    let mut hooks = Vec::new();
+    let mut theirs = false;
+    for (export, _) in kind.exports(engine) {
+        let bare = export.split('@').next().unwrap_or(export);
+        theirs |= extension.is_some_and(|ours| ours.exports.iter().any(|export| export == bare));
+        match INTERFACES.iter().find(|(interface, _)| *interface == export) {
+            Some((_, names)) => hooks.extend_from_slice(names),
+            None if bare.starts_with("lodger:addon/") => {
+                return Err(Error::Component {
+                    component: name.to_owned(),
+                    message: format!("exports `{}`, which this host does not know", crate::text::shown(export, 120)),
+                    hint: Some("build it against lodger:addon@0.1.0".to_owned()),
+                });
+            }
+            None => {}
+        }
+    }
+    if hooks.is_empty() && !theirs {
+        return Err(Error::Component {
+            component: name.to_owned(),
+            message: "exports no hook interface of lodger:addon".to_owned(),
+            hint: Some("export at least one of setup, provider, url, config, health (wit/)".to_owned()),
+        });
+    }
+    Ok(Facts { imports, hooks })
+}
+
+fn fits_the_pool(component: &Component) -> Result<(), String> {
+    use crate::sandbox::{MEMORIES_MAX, TABLES_MAX};
+    let Some(needs) = component.resources_required() else {
+        return Err("imports or instantiates modules it does not hold itself".to_owned());
+    };
+    for (what, number, most) in
+        [("memories", needs.num_memories, MEMORIES_MAX), ("tables", needs.num_tables, TABLES_MAX)]
+    {
+        if number > most {
+            return Err(format!("has {number} {what}; at most {most}"));
+        }
+    }
+    Ok(())
+}
+
+impl Hooks {
+    fn of(pre: &InstancePre<Guest>, facts: &Facts) -> wasmtime::Result<Hooks> {
+        let has = |hook| facts.hooks.contains(&hook);
+        let of = || pre.clone();
+        Ok(Hooks {
+            setup: has(HookName::Enable).then(|| setup::SetupHooksPre::new(of())).transpose()?,
+            provider: has(HookName::Provision).then(|| provider::ProviderHooksPre::new(of())).transpose()?,
+            url: has(HookName::Url).then(|| url::UrlHooksPre::new(of())).transpose()?,
+            config: has(HookName::ConfigVars).then(|| config::ConfigHooksPre::new(of())).transpose()?,
+            health: has(HookName::Health).then(|| health::HealthHooksPre::new(of())).transpose()?,
+        })
+    }
+}

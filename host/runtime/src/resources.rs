@@ -1,0 +1,347 @@
+//! Verbs on what apps have of addons: add, remove, url, env.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::addons::Done;
+use crate::bindings::{Pair, ProvisionRequest, UnprovisionRequest};
+use crate::env;
+use crate::error::{Error, Result};
+use crate::hook::{Answer, HookName, HookRequest, ResourceRef};
+use crate::host::{Host, Locked, now_ms, resource_place};
+use crate::id::{AddonId, Id};
+use crate::lifecycle::ResourceState;
+use crate::outcome::Outcome;
+use crate::store::ResourceRow;
+
+pub(crate) use crate::bindings::UnprovisionReason as Reason;
+
+/// Bounds of an option, as the WIT package states them.
+const OPTIONS_MAX: usize = 32;
+const OPTION_NAME_MAX: usize = 128;
+const OPTION_VALUE_MAX: usize = 4096;
+
+/// What an app has of an addon.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Resource {
+    pub app: Id,
+    pub addon: AddonId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alias: Option<Id>,
+    /// The addon's own name of it; absent until it has one.
+    pub id: Option<String>,
+    pub plan: Option<Id>,
+    pub state: ResourceState,
+    /// Names of the variables the app receives.
+    pub variables: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Milliseconds since 1970.
+    pub created_at: i64,
+}
+
+impl From<ResourceRow> for Resource {
+    fn from(row: ResourceRow) -> Resource {
+        Resource {
+            app: row.app,
+            addon: row.addon,
+            alias: row.alias,
+            id: row.guest_id,
+            plan: row.plan,
+            state: row.state,
+            variables: row.variables,
+            message: row.message,
+            created_at: row.created_at,
+        }
+    }
+}
+
+/// What to add to an app.
+#[derive(Clone, Debug)]
+pub struct Add {
+    pub app: Id,
+    pub addon: AddonId,
+    /// Tells several of one addon in one app apart, and gives their variables other names.
+    pub alias: Option<Id>,
+    /// One of the manifest's plans; the first when absent.
+    pub plan: Option<String>,
+    pub options: BTreeMap<String, String>,
+}
+
+/// The variables of an app, asked for afresh.
+#[derive(Clone, Debug, Default)]
+pub struct Env {
+    pub variables: BTreeMap<String, String>,
+    pub failures: Vec<EnvFailure>,
+}
+
+/// A hook that did not give its variables.
+#[derive(Clone, Debug, Serialize)]
+pub struct EnvFailure {
+    pub addon: AddonId,
+    pub hook: &'static str,
+    pub message: String,
+    #[serde(skip)]
+    pub exit_code: u8,
+}
+
+impl Host {
+    /// Adds an addon to an app: `provision` runs, and what it may have done is undone when it fails in any way but its own
+    /// refusal.
+    pub async fn add(&self, add: Add) -> Result<Done<Resource>> {
+        let locked = self.lock(&add.addon).await?;
+        let (row, is_new) = self.check_add(&locked, &add)?;
+        if row.state == ResourceState::Active {
+            return Ok(Done::already(row.into()));
+        }
+        let request = provision_request(&locked, &row, &add.options);
+        debug_assert!(is_new || !row.key.is_empty());
+        let call = self.call_locked(&locked, HookRequest::Provision(request), Some(row.clone())).await?;
+        let done = Done::by(HookName::Provision, call, |_| ());
+        match &done.outcome {
+            Outcome::Completed(()) => {}
+            // Its own refusal promises that there is nothing.
+            Outcome::Refused(refused) if refused.code != crate::outcome::BAD_ANSWER => {}
+            _ => {
+                self.unprovision(&locked, &row, Reason::Undone).await?;
+            }
+        }
+        let now = self.find(&row.app, &row.addon, row.alias.as_ref())?;
+        let outcome = match (done.outcome, now) {
+            (Outcome::Completed(()), Some(row)) => Outcome::Completed(row.into()),
+            (Outcome::Completed(()), None) => return Err(Error::TaskLost),
+            (failed, _) => failed.map(|()| Resource::from(row)),
+        };
+        Ok(Done { outcome, changed: done.changed, call: done.call })
+    }
+
+    /// Whether [`Host::add`] would change anything; does nothing.
+    pub async fn would_add(&self, add: &Add) -> Result<bool> {
+        let locked = self.lock(&add.addon).await?;
+        Ok(self.check_add(&locked, add)?.0.state != ResourceState::Active)
+    }
+
+    /// The resource as it would be, and whether it is a new one: the one already there, one to try again, or a new one.
+    fn check_add(&self, locked: &Locked, add: &Add) -> Result<(ResourceRow, bool)> {
+        let addon = &locked.addon;
+        crate::host::permit(addon, &locked.state, HookName::Provision)?;
+        check_options(&add.options)?;
+        let plan = match (&add.plan, addon.manifest.plans.first()) {
+            (None, first) => first.map(|plan| plan.name.clone()),
+            (Some(asked), _) => {
+                let known = || addon.manifest.plans.iter().map(|plan| plan.name.clone());
+                let plan = known().find(|name| name.as_str() == asked);
+                let shown = crate::text::shown(asked, 60);
+                let unknown = || Error::UnknownPlan { addon: addon.id.clone(), plan: shown, known: known().collect() };
+                Some(plan.ok_or_else(unknown)?)
+            }
+        };
+        if let Some(mut there) = self.find(&add.app, &addon.id, add.alias.as_ref())? {
+            there.state = there.state.settled();
+            let other = |what| Error::AlreadyAdded { app: add.app.clone(), addon: addon.id.clone(), what };
+            return match there.state {
+                _ if there.plan != plan => Err(other("plan")),
+                _ if there.options != add.options => Err(other("options")),
+                ResourceState::Active | ResourceState::Interrupted(HookName::Provision) => Ok((there, false)),
+                state => Err(Error::ResourceState {
+                    app: add.app.clone(),
+                    addon: addon.id.clone(),
+                    state: state.to_string(),
+                    hint: format!("`lodger remove {} {}` first", add.app, addon.id),
+                }),
+            };
+        }
+        let row = ResourceRow {
+            key: uuid::Uuid::new_v4().simple().to_string(),
+            addon: addon.id.clone(),
+            app: add.app.clone(),
+            alias: add.alias.clone(),
+            plan,
+            options: add.options.clone(),
+            variables: self.variables(locked, add)?,
+            state: ResourceState::Provisioning,
+            guest_id: None,
+            private: None,
+            message: None,
+            created_at: now_ms(),
+        };
+        Ok((row, true))
+    }
+
+    /// The names the addon's variables have in this app, none of them taken.
+    fn variables(&self, locked: &Locked, add: &Add) -> Result<Vec<String>> {
+        let (addon, app) = (&locked.addon, &add.app);
+        let others = self.store.resources_of_app(app)?;
+        let mut names = Vec::new();
+        for name in &addon.grant.config_vars {
+            let variable = env::name_in_app(name, &addon.id.name, add.alias.as_ref());
+            if let Some(alias) = add.alias.as_ref().filter(|_| !env::is_allowed(&variable)) {
+                return Err(Error::VariableForbidden { alias: alias.clone(), variable });
+            }
+            if let Some(holder) = others.iter().find(|other| other.variables.contains(&variable)) {
+                return Err(Error::VariableTaken { app: app.clone(), variable, holder: holder.addon.clone() });
+            }
+            names.push(variable);
+        }
+        Ok(names)
+    }
+
+    /// Removes an addon from an app: `unprovision` destroys the resource.
+    pub async fn remove(&self, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<Done<()>> {
+        let locked = self.lock(addon).await?;
+        match self.find(app, addon, alias)? {
+            Some(row) => self.unprovision(&locked, &row, Reason::Removed).await,
+            None => Ok(Done::already(())),
+        }
+    }
+
+    /// Whether [`Host::remove`] would change anything; does nothing.
+    pub async fn would_remove(&self, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<bool> {
+        let locked = self.lock(addon).await?;
+        if self.find(app, addon, alias)?.is_none() {
+            return Ok(false);
+        }
+        crate::host::permit(&locked.addon, &locked.state, HookName::Unprovision).map(|()| true)
+    }
+
+    pub(crate) async fn unprovision(&self, locked: &Locked, row: &ResourceRow, reason: Reason) -> Result<Done<()>> {
+        // What was handed out in an answer that was refused is not an id.
+        let id = if reason == Reason::Undone { None } else { row.guest_id.clone() };
+        let request = UnprovisionRequest { key: row.key.clone(), id, reason };
+        let call = self.call_locked(locked, HookRequest::Unprovision(request), None).await?;
+        Ok(Done::by(HookName::Unprovision, call, drop))
+    }
+
+    fn find(&self, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<Option<ResourceRow>> {
+        let of_app = self.store.resources_of_app(app)?;
+        Ok(of_app.into_iter().find(|row| row.addon == *addon && row.alias.as_ref() == alias))
+    }
+
+    /// The resource an app has of an addon: under the alias, or the only one.
+    pub fn resource(&self, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<Resource> {
+        self.only(app, addon, alias).map(Resource::from)
+    }
+
+    fn only(&self, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<ResourceRow> {
+        let mut rows = self.store.resources_of_app(app)?;
+        rows.retain(|row| row.addon == *addon && (alias.is_none() || row.alias.as_ref() == alias));
+        let unknown = || Error::UnknownResource { app: app.clone(), addon: addon.clone(), alias: alias.cloned() };
+        if rows.len() > 1 && alias.is_none() {
+            if let Some(plain) = rows.iter().position(|row| row.alias.is_none()) {
+                return Ok(rows.swap_remove(plain));
+            }
+            let aliases = rows.iter().filter_map(|row| row.alias.as_ref()).map(ToString::to_string).collect();
+            return Err(Error::AmbiguousResource { app: app.clone(), addon: addon.clone(), aliases });
+        }
+        rows.pop().ok_or_else(unknown)
+    }
+
+    fn reference(&self, row: &ResourceRow) -> Result<ResourceRef> {
+        let (Some(id), Some(private), ResourceState::Active) = (&row.guest_id, &row.private, &row.state) else {
+            let state = row.state.clone().settled();
+            return Err(Error::ResourceState {
+                app: row.app.clone(),
+                addon: row.addon.clone(),
+                state: state.to_string(),
+                hint: format!("`lodger remove {} {}`, then add it again", row.app, row.addon),
+            });
+        };
+        let private = self.home.key.open(&resource_place(&row.key), private)?;
+        Ok(ResourceRef { key: row.key.clone(), id: id.clone(), private })
+    }
+
+    /// Asks the addon where the resource is reached.
+    pub async fn url(&self, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<Outcome<String>> {
+        let row = self.only(app, addon, alias)?;
+        let call = self.call(addon, HookRequest::Url(self.reference(&row)?)).await?;
+        Ok(call.outcome.map(|answer| match answer {
+            Answer::Url(url) => url,
+            _ => String::new(),
+        }))
+    }
+
+    /// Asks every addon of an app for its variables.
+    ///
+    /// # Errors
+    /// [`Error::UnknownApp`]. A hook that fails is among the failures, and gives no variable.
+    pub async fn env(&self, app: &Id) -> Result<Env> {
+        let rows = self.store.resources_of_app(app)?;
+        if rows.is_empty() {
+            return Err(Error::UnknownApp(app.clone()));
+        }
+        let mut env = Env::default();
+        for row in &rows {
+            self.ask(row, &mut env).await;
+        }
+        Ok(env)
+    }
+
+    /// The variables of one resource.
+    pub async fn config(&self, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<Env> {
+        let mut env = Env::default();
+        self.ask(&self.only(app, addon, alias)?, &mut env).await;
+        Ok(env)
+    }
+
+    async fn ask(&self, row: &ResourceRow, env: &mut Env) {
+        let fail = |hook, message: String, exit_code| EnvFailure { addon: row.addon.clone(), hook, message, exit_code };
+        let asked = async {
+            let (addon, _) = self.registry.get(self, &row.addon).await?;
+            Ok::<_, Error>((self.reference(row)?, addon))
+        };
+        let (resource, addon) = match asked.await {
+            Ok(found) => found,
+            Err(error) => return env.failures.push(fail("env", error.to_string(), error.exit_code())),
+        };
+        let in_app = |name: &str| env::name_in_app(name, &row.addon.name, row.alias.as_ref());
+        for hook in [HookName::Url, HookName::ConfigVars] {
+            if !addon.grant.hooks.contains(&hook) {
+                continue;
+            }
+            let request = match hook {
+                HookName::Url => HookRequest::Url(resource.clone()),
+                _ => HookRequest::ConfigVars(resource.clone()),
+            };
+            match self.call(&row.addon, request).await {
+                Err(error) => env.failures.push(fail(hook.name(), error.to_string(), error.exit_code())),
+                Ok(call) => match call.outcome {
+                    Outcome::Completed(Answer::Url(url)) => {
+                        let first = addon.grant.config_vars.first().map(|name| in_app(name));
+                        env.variables.extend(first.map(|name| (name, url)));
+                    }
+                    Outcome::Completed(Answer::ConfigVars(vars)) => {
+                        env.variables.extend(vars.into_iter().map(|var| (in_app(&var.name), var.value)));
+                    }
+                    other => env.failures.push(fail(hook.name(), other.to_string(), other.exit_code())),
+                },
+            }
+        }
+    }
+}
+
+fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
+    let too_many = options.len() > OPTIONS_MAX;
+    let too_long = |(name, value): &(&String, &String)| name.len() > OPTION_NAME_MAX || value.len() > OPTION_VALUE_MAX;
+    match options.iter().find(|option| too_many || too_long(option)) {
+        Some((name, _)) => Err(Error::InvalidOption(name.clone())),
+        None => Ok(()),
+    }
+}
+
+fn provision_request(locked: &Locked, row: &ResourceRow, options: &BTreeMap<String, String>) -> ProvisionRequest {
+    let pairs = |map: &BTreeMap<String, String>| {
+        map.iter().map(|(name, value)| Pair { name: name.clone(), value: value.clone() }).collect()
+    };
+    let plan = row.plan.as_ref().and_then(|name| locked.addon.manifest.plan(name));
+    ProvisionRequest {
+        key: row.key.clone(),
+        app: row.app.to_string(),
+        alias: row.alias.as_ref().map(ToString::to_string).unwrap_or_default(),
+        plan: plan.map(|plan| plan.name.to_string()),
+        plan_options: plan.map(|plan| pairs(&plan.options)).unwrap_or_default(),
+        options: pairs(options),
+        region: locked.addon.manifest.regions.first().cloned(),
+        log_input: None,
+    }
+}

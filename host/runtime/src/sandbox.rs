@@ -1,0 +1,228 @@
+//! The sandbox: wasmtime set up once, and one fresh store per call.
+//!
+//! Law 1: nothing of a guest survives its call but its files. Law 8: every bound is wired here, and what was used is
+//! reported. Guests run on the caller's worker; a spinning guest yields at every epoch tick, so that its deadline, which
+//! covers host calls too, always fires.
+
+mod engine;
+mod imports;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use wasmtime::component::{Component, InstancePre, Linker, ResourceTable, ResourceTableError};
+use wasmtime::{Store, Trap};
+use wasmtime_wasi::{I32Exit, WasiCtx};
+
+use crate::error::{Error, Result};
+use crate::grant::Settings;
+use crate::guest_log::GuestLog;
+use crate::hook::HookRequest;
+use crate::limits::{Limit, Limits};
+use crate::meter::Meter;
+use crate::outcome::{Outcome, Report};
+use crate::text::{redact, shown};
+use crate::wasi_fs::Mounts;
+
+pub(crate) use engine::{Allocation, MEMORIES_MAX, TABLES_MAX, compile_config};
+pub use imports::Extension;
+pub(crate) use imports::{Import, classify_import};
+
+/// Longest reason of a trap kept, in bytes.
+const REASON_MAX: usize = 1024;
+
+/// The engine and the linker, once per host.
+pub(crate) struct Sandbox {
+    pub engine: wasmtime::Engine,
+    pub allocation: Allocation,
+    linker: Linker<Guest>,
+    ticker: engine::Ticker,
+}
+
+/// What a store holds: the state of one call.
+pub struct Guest {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    mounts: Mounts,
+    meter: Meter,
+    settings: Arc<Settings>,
+    progress: Progress,
+    /// The embedder's own state, for its own imports.
+    extension: Option<Box<dyn Any + Send>>,
+}
+
+impl Guest {
+    /// The state an embedder gave to [`Host::call_world`](crate::Host::call_world), for the functions it has linked.
+    pub fn extension_mut<T: 'static>(&mut self) -> Option<&mut T> {
+        self.extension.as_mut()?.downcast_mut()
+    }
+}
+
+/// What a call is given: made by the grant, consumed by the call.
+pub(crate) struct Room {
+    pub addon: String,
+    pub limits: Limits,
+    pub deadline: Duration,
+    pub mounts: Mounts,
+    pub settings: Arc<Settings>,
+    /// The private value the guest is handed, to redact it.
+    pub private: Option<String>,
+    pub progress: Option<ProgressSink>,
+    pub extension: Option<Box<dyn Any + Send>>,
+}
+
+impl Room {
+    pub fn with_private(mut self, request: &HookRequest) -> Room {
+        if let HookRequest::Url(resource) | HookRequest::ConfigVars(resource) = request {
+            self.private = Some(resource.private.clone());
+        }
+        self
+    }
+}
+
+/// Receives what a guest tells about its progress, escaped and redacted.
+pub type ProgressSink = Arc<dyn Fn(ProgressEvent) + Send + Sync>;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ProgressEvent {
+    Step(String),
+    Percent(u8),
+}
+
+struct Progress {
+    sink: Option<ProgressSink>,
+    left: u32,
+}
+
+/// How a call ended, with what it used and said.
+pub(crate) struct Ended<T> {
+    pub outcome: Outcome<T>,
+    pub report: Report,
+    pub log: GuestLog,
+    /// What is to be redacted from text of this call, beside the addon's secret settings.
+    pub private: Option<String>,
+}
+
+impl Sandbox {
+    /// # Errors
+    /// When wasmtime cannot be set up at all; a pool that does not fit the machine only changes [`Allocation`].
+    pub fn new(calls: u32, limits: &Limits, extension: Option<&Extension>) -> Result<Sandbox> {
+        let (engine, allocation) = engine::new(calls, limits)?;
+        let linker = imports::linker(&engine, extension)
+            .map_err(|source| Error::Sandbox { action: "link its imports", source })?;
+        let ticker = engine::Ticker::start(&engine)?;
+        Ok(Sandbox { engine, allocation, linker, ticker })
+    }
+
+    /// Links a component whose imports were all admitted.
+    pub fn link(&self, component: &Component) -> wasmtime::Result<InstancePre<Guest>> {
+        imports::link(&self.linker, component)
+    }
+
+    /// Makes a store, lets `enter` run the guest in it, and throws it away.
+    pub async fn run<T>(
+        &self,
+        room: Room,
+        enter: impl AsyncFnOnce(&mut Store<Guest>) -> wasmtime::Result<T>,
+    ) -> Ended<T> {
+        let began = Instant::now();
+        let (deadline, limits, private) = (room.deadline, room.limits, room.private.clone());
+        let log = GuestLog::new(limits[Limit::LogBytes]);
+        let quota = room.mounts.quota.clone();
+        let mut store = self.store(room, &log);
+        let ticking = self.ticker.keep_going();
+        let ended = tokio::time::timeout(deadline, enter(&mut store)).await;
+        drop(ticking);
+
+        let guest = store.data();
+        let mut report = Report {
+            limits,
+            memory_bytes: guest.meter.memory_peak(),
+            table_elements: guest.meter.tables_peak(),
+            host_memory_bytes: guest.meter.host_memory_peak(),
+            random_bytes: guest.meter.random_bytes,
+            ..Report::default()
+        };
+        (report.log_bytes, report.log_dropped_bytes) = log.counts();
+        let outcome = match ended {
+            Ok(Ok(answer)) => Outcome::Completed(answer),
+            Ok(Err(error)) => failure(&error, guest, &log, private.as_ref()),
+            Err(_) => Outcome::DeadlineExceeded { deadline },
+        };
+        // Closes what the guest left open, so that what it removed meanwhile is given back.
+        drop(store);
+        if let Some(quota) = quota {
+            let mut quota = quota.lock();
+            quota.sweep();
+            (report.data_bytes, report.data_files) = (quota.used().bytes, quota.used().files);
+        }
+        report.wall_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        Ended { outcome, report, log, private }
+    }
+
+    fn store(&self, room: Room, log: &GuestLog) -> Store<Guest> {
+        let limits = room.limits;
+        let mut wasi = WasiCtx::builder();
+        wasi.stdout(log.clone())
+            .stderr(log.clone())
+            .env("ADDON", &room.addon)
+            .env("ADDON_DATA", "/data")
+            .env("ADDON_ROOT", "/addon")
+            .max_random_size(limits[Limit::RandomBytes])
+            .allow_blocking_current_thread(true);
+        let count = |limit| usize::try_from(limits[limit]).unwrap_or(usize::MAX);
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(count(Limit::Resources));
+        let guest = Guest {
+            wasi: wasi.build(),
+            table,
+            mounts: room.mounts,
+            meter: Meter::new(limits),
+            settings: room.settings,
+            progress: Progress { sink: room.progress, left: imports::PROGRESS_MAX },
+            extension: room.extension,
+        };
+        let mut store = Store::new(&self.engine, guest);
+        store.limiter(|guest| &mut guest.meter);
+        store.set_hostcall_fuel(count(Limit::CopyBytes));
+        store.set_max_component_handles(count(Limit::Handles));
+        store.set_epoch_deadline(1);
+        store.epoch_deadline_async_yield_and_update(1);
+        store
+    }
+}
+
+/// Tells a broken limit from other traps. Where wasmtime has no type for it, its words are what there is; the tests that
+/// break each limit notice when they change.
+fn failure<T>(error: &wasmtime::Error, guest: &Guest, log: &GuestLog, private: Option<&String>) -> Outcome<T> {
+    let text = format!("{error:#}");
+    let limit = if matches!(error.downcast_ref::<Trap>(), Some(Trap::StackOverflow)) {
+        Some(Limit::StackBytes)
+    } else if matches!(error.downcast_ref::<ResourceTableError>(), Some(ResourceTableError::Full)) {
+        Some(Limit::Resources)
+    } else if text.contains("fuel allocated for hostcalls") {
+        Some(Limit::CopyBytes)
+    } else if text.contains("handle limit exceeded") {
+        Some(Limit::Handles)
+    } else if text.contains("resource limit exceeded") {
+        Some(Limit::Instances)
+    } else {
+        guest.meter.hit
+    };
+    if let Some(limit) = limit {
+        return Outcome::LimitExceeded { limit, value: guest.meter.limits()[limit] };
+    }
+    let mut reason = match error.downcast_ref::<I32Exit>() {
+        Some(exit) => format!("the guest exited with code {} instead of returning", exit.0),
+        None => error.root_cause().to_string(),
+    };
+    let mut secrets = guest.settings.secrets().to_vec();
+    secrets.extend(private.cloned());
+    let lines = log.lines(&secrets);
+    // Where a panic says what it is about depends on the language; the last line is the best guess otherwise.
+    if let Some(last) = lines.iter().rev().find(|line| line.contains("panicked")).or(lines.last()) {
+        reason = format!("{reason}; it last said: {last}");
+    }
+    Outcome::Trapped { reason: shown(&redact(&reason, &secrets), REASON_MAX) }
+}

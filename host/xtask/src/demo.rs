@@ -1,0 +1,46 @@
+//! The main job, visibly, on a real example, in a throw-away home.
+
+use std::path::PathBuf;
+
+use crate::cargo::{cargo, command, root, run};
+use crate::guests;
+
+#[derive(clap::Args)]
+pub(crate) struct Demo {}
+
+/// The tour, as a person would type it.
+const TOUR: &[&str] = &[
+    "install guest-examples/app-secrets --yes",
+    "enable app-secrets",
+    "add shop app-secrets --plan long",
+    "env shop",
+    "run shop -- sh -c 'echo the app sees $APP_SECRETS_KEY'",
+    "explain app-secrets",
+    "calls app-secrets",
+    "remove shop app-secrets",
+    "disable app-secrets",
+    "uninstall app-secrets",
+];
+
+impl Demo {
+    #[expect(clippy::print_stdout, reason = "the demo shows what it does")]
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let root = root();
+        println!("building the guests and the host; the first time takes some minutes");
+        guests::build()?;
+        run(cargo(&root).args(["build", "--locked", "--package", "lodger-cli"]))?;
+        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+        let bin = root.join(target).join("debug");
+        let home = tempfile::tempdir()?;
+        for step in TOUR {
+            println!("\n$ lodger {step}");
+            // Through a shell, as it is shown: the steps are constants of this file.
+            run(command("sh", &root)
+                .args(["-c", &format!("exec \"$LODGER\" {step}")])
+                .env("LODGER", bin.join("lodger"))
+                .env("LODGER_HOME", home.path()))?;
+        }
+        println!("\nthe throw-away home is gone; `lodger new my-addon` makes an addon of your own");
+        Ok(())
+    }
+}

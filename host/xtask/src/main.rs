@@ -1,0 +1,32 @@
+//! `cargo xtask`: everything a contributor runs.
+
+mod bench;
+mod cargo;
+mod demo;
+mod guests;
+mod test;
+
+use clap::Parser;
+
+/// Everything a contributor runs
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+enum Task {
+    /// Build everything and run the main job on a real example, in a throw-away home
+    Demo(demo::Demo),
+    /// Formatting, clippy with warnings as errors, all tests
+    Test(test::Test),
+    /// Build the guests, and leave each addon's component beside its addon.json
+    Guests(guests::Guests),
+    /// Measure hook calls beside bare wasmtime, bash and SQLite
+    Bench(bench::Bench),
+}
+
+fn main() -> anyhow::Result<()> {
+    match Task::parse() {
+        Task::Demo(task) => task.run(),
+        Task::Test(task) => task.run(),
+        Task::Guests(task) => task.run(),
+        Task::Bench(task) => task.run(),
+    }
+}

@@ -1,0 +1,28 @@
+//! What continuous integration runs.
+
+use crate::cargo::{cargo, root, run};
+use crate::guests;
+
+#[derive(clap::Args)]
+pub(crate) struct Test {
+    /// Passed on to the test programs, such as part of a test's name
+    #[arg(last = true)]
+    arguments: Vec<String>,
+}
+
+impl Test {
+    pub(crate) fn run(self) -> anyhow::Result<()> {
+        let root = root();
+        let guests = root.join("guest-examples");
+        for dir in [&root, &guests] {
+            run(cargo(dir).args(["fmt", "--all", "--check"]))?;
+        }
+        guests::build()?;
+        run(cargo(&guests)
+            .args(["clippy", "--locked", "--release", "--workspace", "--lib", "--examples", "--", "-D", "warnings"])
+            .env_remove("CARGO_TARGET_DIR")
+            .env_remove("CARGO_BUILD_TARGET"))?;
+        run(cargo(&root).args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+        run(cargo(&root).args(["test", "--locked", "--workspace", "--"]).args(&self.arguments))
+    }
+}
