@@ -14,9 +14,8 @@ impl Bench {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let root = root();
         guests::build()?;
-        run(cargo(&root).args(["build", "--locked", "--release", "--package", "lodger-cli"]))?;
         run(cargo(&root)
-            .args(["bench", "--locked", "--package", "lodger-tests", "--bench", "hooks", "--"])
+            .args(["bench", "--locked", "--package", "lodger-cli", "--bench", "hooks", "--"])
             .args(self.json.then_some("--json")))
     }
 }

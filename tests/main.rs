@@ -1,0 +1,1 @@
+//! Tests of the whole: the real binary and library, real components, real files.
