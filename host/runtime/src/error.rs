@@ -26,6 +26,8 @@ pub enum Error {
     UnknownResource { app: Id, addon: AddonId, alias: Option<Id> },
     #[error("app `{app}` has addon `{addon}` more than once")]
     AmbiguousResource { app: Id, addon: AddonId, aliases: Vec<String> },
+    #[error("no resource has the key `{0}`")]
+    UnknownKey(String),
     #[error("addon `{addon}` has no setting `{}`", shown(name, 60))]
     UnknownSetting { addon: AddonId, name: String, known: Vec<String> },
     #[error("setting `{name}` of addon `{addon}` is {length} bytes; at most {most} are kept")]
@@ -124,6 +126,7 @@ impl Error {
             Error::UnknownApp(_) => ("unknown-app", NotFound),
             Error::UnknownResource { .. } => ("unknown-resource", NotFound),
             Error::AmbiguousResource { .. } => ("ambiguous-resource", Invalid),
+            Error::UnknownKey(_) => ("unknown-key", NotFound),
             Error::UnknownSetting { .. } => ("unknown-setting", NotFound),
             Error::SettingTooLong { .. } => ("setting-too-long", Invalid),
             Error::UnknownPlan { .. } => ("unknown-plan", NotFound),
@@ -195,6 +198,7 @@ impl Error {
             Error::UnknownApp(_) => "`lodger apps` shows the apps; `lodger add APP ADDON` makes one".to_owned(),
             Error::UnknownResource { app, .. } => format!("`lodger apps` shows what `{app}` has"),
             Error::AmbiguousResource { aliases, .. } => format!("say which with --as: {}", list(aliases)),
+            Error::UnknownKey(_) => "`Host::add` makes resources".to_owned(),
             Error::UnknownSetting { known, .. } => format!("the manifest declares {}", list(known)),
             Error::UnknownPlan { known, .. } => format!("there are {}", list(known)),
             Error::NotPermitted { hint, .. } | Error::ResourceState { hint, .. } | Error::Home { hint, .. } => {

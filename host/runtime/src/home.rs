@@ -72,7 +72,11 @@ impl Home {
             let message = format!("belongs to user {}, this is user {user}", meta.uid());
             return Err(refused(message, "run lodger as its owner, or choose another --home".to_owned()));
         }
-        if meta.mode() & 0o077 != 0 {
+        if meta.mode() & 0o077 != 0 && is_empty(root).map_err(Error::io("open the home", root))? {
+            // Nothing in it yet that others could have read or put there.
+            let private = std::fs::Permissions::from_mode(0o700);
+            std::fs::set_permissions(root, private).map_err(Error::io("close to others", root))?;
+        } else if meta.mode() & 0o077 != 0 {
             let message = format!("mode {:o} lets others in", meta.mode() & 0o777);
             return Err(refused(message, format!("chmod 700 {}", root.display())));
         }
@@ -207,6 +211,10 @@ impl Home {
         };
         remove().map_err(Error::io("remove the data directory", &path))
     }
+}
+
+fn is_empty(dir: &Path) -> std::io::Result<bool> {
+    Ok(std::fs::read_dir(dir)?.next().is_none())
 }
 
 /// Package directories are ours and bounded in depth.

@@ -162,6 +162,7 @@ impl Host {
     pub async fn call(&self, addon: &AddonId, request: HookRequest) -> Result<Call<Answer>> {
         if request.hook().is_mutating() {
             let locked = self.lock(addon).await?;
+            self.knows(addon, &request)?;
             return self.call_locked(&locked, request, None).await;
         }
         let (addon, now) = self.registry.get(self, addon).await?;
@@ -176,6 +177,14 @@ impl Host {
         let (row, call) = close(call, ended, &addon);
         self.store.log(row);
         Ok(call)
+    }
+
+    /// Only a resource of the store is provisioned or unprovisioned: what the guest makes must be found again.
+    fn knows(&self, addon: &AddonId, request: &HookRequest) -> Result<()> {
+        match request.key() {
+            Some(key) if !self.store.has_resource(addon, key)? => Err(Error::UnknownKey(shown(key, 60))),
+            _ => Ok(()),
+        }
     }
 
     /// A mutating hook, with the addon's lock already held. `new` is the resource it makes.
@@ -217,7 +226,7 @@ impl Host {
         addon: &AddonId,
         name: &str,
         access: Access,
-        extension: Option<Box<dyn Any + Send>>,
+        extension: Box<dyn Any + Send>,
         enter: impl AsyncFnOnce(&mut WasmStore<Guest>, &InstancePre<Guest>) -> wasmtime::Result<T>,
     ) -> Result<Call<T>> {
         let locked = match access {
@@ -296,7 +305,7 @@ impl Host {
             settings: addon.settings.clone(),
             private: None,
             progress: self.progress.clone(),
-            extension: None,
+            extension: Box::new(()),
         })
     }
 
@@ -383,6 +392,11 @@ impl Host {
             Allocation::Pooling => format!("a pool for {} calls in flight", self.calls_max),
             Allocation::OnDemand { why } => format!("on demand, since a pool does not fit: {why}"),
         }
+    }
+
+    /// wasmtime's engine, for an embedder that compiles or measures components of its own.
+    pub fn engine(&self) -> &wasmtime::Engine {
+        &self.sandbox.engine
     }
 
     pub fn policy(&self) -> &Policy {

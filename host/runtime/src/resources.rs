@@ -86,6 +86,13 @@ pub struct EnvFailure {
     pub exit_code: u8,
 }
 
+impl Add {
+    /// The addon's first plan, no options, no alias.
+    pub fn new(app: Id, addon: AddonId) -> Add {
+        Add { app, addon, alias: None, plan: None, options: BTreeMap::new() }
+    }
+}
+
 impl Host {
     /// Adds an addon to an app: `provision` runs, and what it may have done is undone when it fails in any way but its own
     /// refusal.

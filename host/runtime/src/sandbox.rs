@@ -49,13 +49,17 @@ pub struct Guest {
     settings: Arc<Settings>,
     progress: Progress,
     /// The embedder's own state, for its own imports.
-    extension: Option<Box<dyn Any + Send>>,
+    extension: Box<dyn Any + Send>,
 }
 
 impl Guest {
     /// The state an embedder gave to [`Host::call_world`](crate::Host::call_world), for the functions it has linked.
-    pub fn extension_mut<T: 'static>(&mut self) -> Option<&mut T> {
-        self.extension.as_mut()?.downcast_mut()
+    ///
+    /// # Panics
+    /// When the call was given state of another type: the embedder's functions and calls do not belong together.
+    #[expect(clippy::expect_used, reason = "a mistake of the embedding program, in code it has just compiled")]
+    pub fn extension_mut<T: 'static>(&mut self) -> &mut T {
+        self.extension.downcast_mut().expect("call_world was given other state than its imports expect")
     }
 }
 
@@ -69,7 +73,7 @@ pub(crate) struct Room {
     /// The private value the guest is handed, to redact it.
     pub private: Option<String>,
     pub progress: Option<ProgressSink>,
-    pub extension: Option<Box<dyn Any + Send>>,
+    pub extension: Box<dyn Any + Send>,
 }
 
 impl Room {

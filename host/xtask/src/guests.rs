@@ -35,6 +35,7 @@ pub(crate) fn build() -> anyhow::Result<()> {
             put(&built.join(format!("{}.wasm", name.replace('-', "_"))), &dir.join(format!("{name}.wasm")))?;
         }
     }
+    put(&built.join("bench_guest.wasm"), &root.join("tests/benches/guest/bench-guest.wasm"))?;
     let probes = root.join("tests/probes");
     for probe in std::fs::read_dir(probes.join("examples"))? {
         let source = probe?.path();

@@ -371,6 +371,14 @@ impl Store {
         })
     }
 
+    pub fn has_resource(&self, id: &AddonId, key: &str) -> Result<bool> {
+        self.read("look for a resource", |connection| {
+            connection
+                .prepare_cached("SELECT 1 FROM resource WHERE addon = ?1 AND key = ?2")?
+                .exists(params![id.to_string(), key])
+        })
+    }
+
     pub fn guest_id_is_taken(&self, id: &AddonId, guest_id: &str, key: &str) -> Result<bool> {
         self.read("look for an id", |connection| {
             connection
