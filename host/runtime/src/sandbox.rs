@@ -224,9 +224,14 @@ fn failure<T>(error: &wasmtime::Error, guest: &Guest, log: &GuestLog, private: O
     let mut secrets = guest.settings.secrets().to_vec();
     secrets.extend(private.cloned());
     let lines = log.lines(&secrets);
-    // Where a panic says what it is about depends on the language; the last line is the best guess otherwise.
-    if let Some(last) = lines.iter().rev().find(|line| line.contains("panicked")).or(lines.last()) {
-        reason = format!("{reason}; it last said: {last}");
+    // Where a panic says what it is about depends on the language: Rust does in the line after the one that says where it
+    // was. The last line is the best guess otherwise.
+    let said = match lines.iter().rposition(|line| line.contains("panicked")) {
+        Some(at) => lines.iter().skip(at).take(2).map(String::as_str).collect::<Vec<_>>().join(" "),
+        None => lines.last().cloned().unwrap_or_default(),
+    };
+    if !said.is_empty() {
+        reason = format!("{reason}; it last said: {said}");
     }
     Outcome::Trapped { reason: shown(&redact(&reason, &secrets), REASON_MAX) }
 }
