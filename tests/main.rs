@@ -1,1 +1,6 @@
 //! Tests of the whole: the real binary and library, real components, real files.
+
+#[cfg(test)]
+mod probe_suite;
+#[cfg(test)]
+mod support;

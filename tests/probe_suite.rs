@@ -1,0 +1,209 @@
+//! Every probe, and what the host must make of it. A probe without a test here does not compile.
+
+mod answers;
+mod bounds;
+mod shown;
+mod together;
+
+use lodger::{Add, CallRow, Done, Host, Limit, Outcome, Resource};
+use serde_json::Value;
+
+use crate::support::{Lab, SECRET, Told, addon, component, id, probe_manifest, run};
+
+/// One test per probe, named as the probe; the file's name is checked when this is compiled.
+macro_rules! probes {
+    ($($probe:ident => $test:expr,)+) => {
+        $(
+            #[test]
+            fn $probe() {
+                const _: &str = include_str!(concat!("probes/examples/", stringify!($probe), ".rs"));
+                run($test(stringify!($probe)));
+            }
+        )+
+
+        const TESTED: usize = [$(stringify!($probe)),+].len();
+    };
+}
+
+probes! {
+    addon_write => held,
+    blocking_poll => bounds::stopped_at_the_deadline,
+    config_attack => answers::variables_that_take_over_an_app_refuse_the_whole_answer,
+    data_survives => bounds::files_survive_and_memory_does_not,
+    deep_recursion => bounds::over_the_stack,
+    directory_listing_flood => bounds::host_memory_is_bounded,
+    disk_fill_append => held,
+    disk_fill_set_size => held,
+    disk_fill_sparse => held,
+    disk_fill_write => held,
+    disk_give_back => held,
+    endless_loop => bounds::stopped_at_the_deadline,
+    endless_sleep => bounds::stopped_at_the_deadline,
+    escape_absolute => held,
+    escape_dotdot => held,
+    escape_hard_link => held,
+    escape_rename => held,
+    escape_symlink => held,
+    escape_trailing_slash => held,
+    exit => answers::leaving_is_a_fault,
+    file_flood => held,
+    handle_flood => bounds::host_memory_is_bounded,
+    hooks_all => answers::a_well_behaved_addon_completes_every_hook,
+    host_environment => held,
+    huge_answer => answers::huge_answers_are_refused_as_a_whole,
+    late_write => bounds::a_stopped_call_writes_no_more,
+    log_flood => bounds::the_log_is_kept_up_to_its_limit,
+    malformed_ids => answers::ids_against_the_rules_are_refused_and_undone,
+    many_streams => held,
+    memory_growth => bounds::over_the_memory,
+    no_dns => held,
+    no_tcp => held,
+    no_udp => held,
+    other_addon_data => held,
+    overflow_numbers => held,
+    panic => answers::a_panic_is_a_fault_with_its_message,
+    pollable_flood => bounds::over_handles_or_resources,
+    progress_flood => bounds::progress_is_cut_and_counted,
+    random_flood => bounds::over_the_random_bytes,
+    read_only_data => answers::read_hooks_see_read_only_data,
+    refuses => answers::every_refusal_keeps_its_code_and_text,
+    rename_onto_itself => held,
+    secret_echo => shown::the_secret_appears_nowhere,
+    settings_reach => held,
+    sleep_loop => bounds::stopped_at_the_deadline,
+    text_attack => shown::text_acts_on_nobody,
+    trap_in_drop => answers::a_late_trap_is_a_fault,
+    unknown_import => answers::an_unknown_import_is_refused_at_install,
+    unlinked_open => held,
+}
+
+/// `[[example]]` names every probe of the crate, which makes no program of a file it does not name.
+const _: () = assert!(count("[[example]]", include_str!("probes/Cargo.toml")) == TESTED, "a probe has no test");
+
+const fn count(needle: &str, text: &str) -> usize {
+    let (needle, text) = (needle.as_bytes(), text.as_bytes());
+    let (mut found, mut at) = (0, 0);
+    while at + needle.len() <= text.len() {
+        let mut same = 0;
+        while same < needle.len() && text[at + same] == needle[same] {
+            same += 1;
+        }
+        if same == needle.len() {
+            found += 1;
+        }
+        at += 1;
+    }
+    found
+}
+
+/// Long enough for every probe that ends by itself, on any machine.
+const PATIENT_MS: u64 = 120_000;
+
+/// A probe, installed as `NAME/probe` with its secret set.
+struct Probe {
+    lab: Lab,
+    host: Host,
+    id: lodger::AddonId,
+    told: Told,
+}
+
+impl Probe {
+    async fn installed(name: &str) -> Probe {
+        Probe::with_deadline(name, PATIENT_MS).await
+    }
+
+    async fn with_deadline(name: &str, deadline_ms: u64) -> Probe {
+        Probe::with_manifest(name, probe_manifest(&name.replace('_', "-"), deadline_ms)).await
+    }
+
+    async fn with_manifest(name: &str, manifest: Value) -> Probe {
+        let (lab, told) = (Lab::new(), Told::default());
+        let package = lab.package(name, &manifest, component(name));
+        let host = lab.host_with(|config| told.listen(config)).await;
+        host.install(host.inspect(&package).await.unwrap(), false).await.unwrap();
+        let id = addon(&format!("{}/probe", name.replace('_', "-")));
+        host.set(&id, "SECRET", Some(SECRET.to_owned())).await.unwrap();
+        Probe { lab, host, id, told }
+    }
+
+    /// A provider, enabled.
+    async fn provider(name: &str) -> Probe {
+        let probe = Probe::installed(name).await;
+        let done = probe.enable().await;
+        assert_eq!(done.outcome, Outcome::Completed(()));
+        probe
+    }
+
+    async fn enable(&self) -> Done<()> {
+        self.host.enable(&self.id).await.unwrap()
+    }
+
+    async fn add(&self, app: &str) -> Done<Resource> {
+        self.add_as(app, None).await
+    }
+
+    async fn add_as(&self, app: &str, alias: Option<&str>) -> Done<Resource> {
+        let add =
+            Add { app: id(app), addon: self.id.clone(), alias: alias.map(id), plan: None, options: Default::default() };
+        self.host.add(add).await.unwrap()
+    }
+
+    /// The calls of the addon, the oldest first.
+    fn calls(&self) -> Vec<CallRow> {
+        let mut calls = self.host.calls(Some(&self.id), 1000).unwrap();
+        calls.reverse();
+        calls
+    }
+
+    /// How each call ended, the oldest first.
+    fn outcomes(&self) -> Vec<(String, String)> {
+        self.calls().into_iter().map(|call| (call.hook, call.outcome.unwrap_or_default())).collect()
+    }
+
+    fn resources(&self) -> usize {
+        self.host.apps().unwrap().values().map(Vec::len).sum()
+    }
+
+    /// Closes the host, so that all it has to say is in the store, and gives the lab to look at it from outside.
+    fn close(self) -> Lab {
+        drop(self.host);
+        self.lab
+    }
+}
+
+/// The guest says itself that the sandbox held.
+async fn held(name: &str) {
+    let probe = Probe::installed(name).await;
+    let done = probe.enable().await;
+    assert_eq!(done.outcome, Outcome::Completed(()), "{:?}", done.call);
+    let report = done.call.unwrap().report;
+    assert!(report.memory_bytes <= report.limits[Limit::MemoryBytes], "{report:?}");
+    assert!(report.data_bytes <= 1 << 20 && report.data_files <= 50, "{report:?}");
+}
+
+/// The limit a call has broken; anything else fails the test.
+#[track_caller]
+fn broken<T: std::fmt::Debug>(outcome: &Outcome<T>) -> Limit {
+    match outcome {
+        Outcome::LimitExceeded { limit, .. } => *limit,
+        other => panic!("no limit exceeded, but {other:?}"),
+    }
+}
+
+/// The code and text of a refusal; anything else fails the test.
+#[track_caller]
+fn refusal<T: std::fmt::Debug>(outcome: &Outcome<T>) -> (&str, &str) {
+    match outcome {
+        Outcome::Refused(refused) => (&refused.code, &refused.message),
+        other => panic!("not refused, but {other:?}"),
+    }
+}
+
+/// Why a call has trapped; anything else fails the test.
+#[track_caller]
+fn trapped<T: std::fmt::Debug>(outcome: &Outcome<T>) -> &str {
+    match outcome {
+        Outcome::Trapped { reason } => reason,
+        other => panic!("not trapped, but {other:?}"),
+    }
+}

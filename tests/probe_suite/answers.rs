@@ -1,0 +1,171 @@
+//! Probes that lie in what they answer, and those that answer by a fault.
+
+use std::fs;
+
+use lodger::{Answer, Limit, Outcome};
+
+use super::{PATIENT_MS, Probe, broken, refusal, trapped};
+use crate::support::{Lab, component, id, probe_manifest};
+
+pub async fn a_panic_is_a_fault_with_its_message(name: &str) {
+    let probe = Probe::installed(name).await;
+    let done = probe.enable().await;
+    assert!(trapped(&done.outcome).contains("this is the probe's own message"), "{:?}", done.outcome);
+    let log = done.call.unwrap().log.join("\n");
+    assert!(log.contains("this is the probe's own message"), "{log}");
+}
+
+pub async fn a_late_trap_is_a_fault(name: &str) {
+    let probe = Probe::installed(name).await;
+    trapped(&probe.enable().await.outcome);
+    assert_eq!(probe.host.addon(&probe.id).unwrap().state.to_string(), "failed{enable}");
+}
+
+pub async fn leaving_is_a_fault(name: &str) {
+    let probe = Probe::provider(name).await;
+    for (app, code) in [("success", 0), ("failure", 1)] {
+        let done = probe.add(app).await;
+        let reason = trapped(&done.outcome);
+        assert!(reason.contains(&format!("exited with code {code}")), "{reason}");
+        assert_eq!(probe.resources(), 0);
+    }
+    assert_eq!(probe.add("other").await.outcome.name(), "refused");
+}
+
+pub async fn an_unknown_import_is_refused_at_install(name: &str) {
+    let lab = Lab::new();
+    let package = lab.package(name, &probe_manifest("probes", PATIENT_MS), component(name));
+    let host = lab.host().await;
+    let error = host.inspect(&package).await.unwrap_err();
+    assert!(error.to_string().contains("evil:host/shell"), "{error}");
+    assert_eq!((error.code(), error.exit_code()), ("invalid-component", 1));
+    assert!(host.addons().unwrap().is_empty());
+    assert!(lab.installed_files().is_empty());
+}
+
+pub async fn every_refusal_keeps_its_code_and_text(name: &str) {
+    let probe = Probe::provider(name).await;
+    for case in ["invalid", "not-found", "conflict", "denied", "exhausted", "unavailable", "other"] {
+        let done = probe.add(case).await;
+        assert_eq!(refusal(&done.outcome), (case, &*format!("this is {case}")));
+        assert_eq!(done.outcome.exit_code(), 1);
+    }
+    // A refusal promises that there is nothing to undo.
+    assert!(probe.outcomes().iter().all(|(hook, _)| hook == "provision"), "{:?}", probe.outcomes());
+    assert_eq!(probe.resources(), 0);
+}
+
+pub async fn huge_answers_are_refused_as_a_whole(name: &str) {
+    let probe = Probe::provider(name).await;
+    for app in ["id", "private", "message", "log-drain-url", "error"] {
+        let done = probe.add(app).await;
+        assert_eq!(broken(&done.outcome), Limit::CopyBytes, "{app}");
+        assert_eq!(probe.resources(), 0, "{app}");
+    }
+    assert!(probe.add("url").await.outcome.is_completed());
+    let url = probe.host.url(&id("url"), &probe.id, None).await.unwrap();
+    assert_eq!(broken(&url), Limit::CopyBytes);
+    let lab = probe.close();
+    let stored: u64 = ["lodger.db", "lodger.db-wal"]
+        .iter()
+        .filter_map(|file| fs::metadata(lab.home().join(file)).ok())
+        .map(|meta| meta.len())
+        .sum();
+    assert!(stored < 1 << 20, "{stored} bytes are stored");
+}
+
+pub async fn ids_against_the_rules_are_refused_and_undone(name: &str) {
+    let probe = Probe::provider(name).await;
+    assert!(probe.add("good").await.outcome.is_completed());
+    let bad = [
+        "colon",
+        "control",
+        "newline",
+        "ansi",
+        "bidi",
+        "empty",
+        "long",
+        "private-colon",
+        "private-control",
+        "private-long",
+    ];
+    for app in bad {
+        let done = probe.add(app).await;
+        assert_eq!(refusal(&done.outcome).0, "bad-answer", "{app}");
+        assert_undone(&probe);
+    }
+    assert!(probe.add("duplicate").await.outcome.is_completed());
+    let second = probe.add_as("duplicate", Some("second")).await;
+    assert_eq!(refusal(&second.outcome).0, "bad-answer");
+    assert_undone(&probe);
+    assert_eq!(probe.resources(), 2);
+}
+
+/// The last call undid the one before it: by its key, without the id that was refused.
+#[track_caller]
+fn assert_undone(probe: &Probe) {
+    let calls = probe.calls();
+    let [.., provision, undo] = &calls[..] else { panic!("{calls:?}") };
+    assert_eq!((provision.hook.as_str(), undo.hook.as_str()), ("provision", "unprovision"));
+    assert_eq!(undo.outcome.as_deref(), Some("completed"));
+    assert_eq!(provision.key, undo.key);
+    let undone = probe.lab.data(&probe.id).join("undone").join(undo.key.as_deref().unwrap());
+    assert_eq!(fs::read_to_string(undone).unwrap(), "");
+}
+
+pub async fn read_hooks_see_read_only_data(name: &str) {
+    let probe = Probe::provider(name).await;
+    assert!(probe.add("shop").await.outcome.is_completed());
+    let env = probe.host.env(&id("shop")).await.unwrap();
+    assert!(env.failures.is_empty(), "{:?}", env.failures);
+    let expected = [("PROBE_HELD", "yes"), ("PROBE_URL", "ok://held")].map(|(n, v)| (n.to_owned(), v.to_owned()));
+    assert_eq!(env.variables, expected.into());
+    let health = probe.host.check_health(&probe.id).await.unwrap().unwrap().outcome;
+    assert!(
+        matches!(&health, Outcome::Completed(Answer::Health(report)) if report.status == lodger::HealthStatus::Healthy),
+        "{health:?}"
+    );
+    assert_eq!(fs::read_to_string(probe.lab.data(&probe.id).join("kept")).unwrap(), "kept");
+}
+
+pub async fn variables_that_take_over_an_app_refuse_the_whole_answer(name: &str) {
+    let probe = Probe::provider(name).await;
+    let attacks = ["loader", "proxy", "undeclared", "lowercase", "equals", "empty", "nul", "twice", "flood", "huge"];
+    for app in attacks {
+        assert!(probe.add(app).await.outcome.is_completed(), "{app}");
+        let env = probe.host.env(&id(app)).await.unwrap();
+        assert!(env.variables.is_empty(), "{app}: {:?}", env.variables);
+        let [failure] = &env.failures[..] else { panic!("{app}: {:?}", env.failures) };
+        assert!(failure.message.contains("bad-answer"), "{app}: {}", failure.message);
+    }
+    assert!(probe.add("good").await.outcome.is_completed());
+    let env = probe.host.env(&id("good")).await.unwrap();
+    assert!(env.failures.is_empty(), "{:?}", env.failures);
+    assert_eq!(env.variables, [("PROBE_GOOD".to_owned(), "1".to_owned())].into());
+}
+
+pub async fn a_well_behaved_addon_completes_every_hook(name: &str) {
+    let mut manifest = probe_manifest("hooks-all", PATIENT_MS);
+    manifest["config_vars"] = ["PROBE_URL", "PROBE_PLAN", "PROBE_REGION"].as_slice().into();
+    manifest["plans"] = serde_json::json!([{ "name": "small" }]);
+    manifest["provider"] = serde_json::json!({ "regions": ["eu"] });
+    let probe = Probe::with_manifest(name, manifest).await;
+    assert!(probe.enable().await.outcome.is_completed());
+    let added = probe.add("shop").await.outcome;
+    let Outcome::Completed(resource) = added else { panic!("{added:?}") };
+    let key = resource.id.unwrap();
+    let env = probe.host.env(&id("shop")).await.unwrap();
+    let url = format!("probe://{key}:password-of-{key}@host/small");
+    let expected = [("PROBE_URL", &*url), ("PROBE_PLAN", "small"), ("PROBE_REGION", "eu")];
+    assert_eq!(env.variables, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    probe.host.check_health(&probe.id).await.unwrap().unwrap();
+    assert!(probe.host.remove(&id("shop"), &probe.id, None).await.unwrap().outcome.is_completed());
+    assert!(probe.host.disable(&probe.id, false).await.unwrap().outcome.is_completed());
+    let (probe_id, lab) = (probe.id.clone(), probe.close());
+    let host = lab.host().await;
+    let mut calls: Vec<_> = host.calls(Some(&probe_id), 100).unwrap();
+    calls.sort_by(|one, other| one.id.cmp(&other.id));
+    let hooks: Vec<_> = calls.iter().map(|call| (call.hook.as_str(), call.outcome.as_deref().unwrap())).collect();
+    let expected = ["enable", "provision", "url", "config-vars", "health", "unprovision", "disable"];
+    assert_eq!(hooks, expected.map(|hook| (hook, "completed")));
+}
