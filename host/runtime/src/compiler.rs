@@ -23,6 +23,8 @@ use crate::text::shown;
 const CHILD_ENV: &str = "LODGER_COMPILER";
 /// Most machine code taken from the child.
 const CODE_MAX: u64 = 512 << 20;
+/// Exit code of a Rust program that panics, as the child does when there is no memory for its threads.
+const PANICKED: i32 = 101;
 /// Most of the child's complaint shown.
 const COMPLAINT_MAX: u64 = 4096;
 
@@ -104,8 +106,7 @@ impl Compiler {
         }
         refuse_foreign(name, &wasm)?;
         let code = self.compile(name, &wasm).await?;
-        let component = deserialize(engine, &code)
-            .map_err(|source| Error::Sandbox { action: "load code it has just compiled", source })?;
+        let component = deserialize(engine, &code).map_err(|source| unloadable(name, source))?;
         self.keep(key, &file, &code)?;
         Ok(component)
     }
@@ -175,6 +176,9 @@ impl Compiler {
         if was_killed(status) {
             return Err(bound(format!("limits.compile_memory_bytes = {}", self.bounds.memory_bytes)));
         }
+        if status.code() == Some(PANICKED) {
+            return Err(bound(format!("limits.compile_memory_bytes = {}: it panicked", self.bounds.memory_bytes)));
+        }
         let message = shown(String::from_utf8_lossy(&complaint).trim(), 1000);
         Err(Error::Component { component: component(), message, hint: None })
     }
@@ -216,6 +220,17 @@ fn refuse_foreign(name: &str, wasm: &[u8]) -> Result<()> {
         [] => Err(wrong("an empty file", "build the addon first")),
         _ => Err(wrong("not a WebAssembly component", "build it for the target wasm32-wasip2")),
     }
+}
+
+/// Code that was just compiled and does not load: what one call has is too small for it, or the host is at fault. Wasmtime has
+/// no type to tell them apart by.
+fn unloadable(name: &str, source: wasmtime::Error) -> Error {
+    if !format!("{source:#}").contains("pooling allocator") {
+        return Error::Sandbox { action: "load code it has just compiled", source };
+    }
+    let message = source.root_cause().to_string().replace(" in the pooling allocator", "");
+    let message = format!("needs more than one call has: {}", shown(&message, 500));
+    Error::Component { component: shown(name, 200), message, hint: None }
 }
 
 fn cache_name(engine: &wasmtime::Engine, digest: &str) -> String {

@@ -76,6 +76,7 @@ fn pool(calls: u32, limits: &Limits) -> PoolingAllocationConfig {
         .max_core_instances_per_component(CORE_INSTANCES_MAX)
         .max_memories_per_component(MEMORIES_MAX)
         .max_tables_per_component(TABLES_MAX)
+        .max_tables_per_module(TABLES_MAX)
         .max_memory_size(size(Limit::MemoryBytes))
         .table_elements(size(Limit::TableElements))
         // Enough for the bookkeeping of large components, such as language runtimes.
