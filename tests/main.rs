@@ -4,3 +4,5 @@
 mod probe_suite;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod wat_suite;
