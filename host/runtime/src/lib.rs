@@ -38,6 +38,7 @@ pub use addons::{AddonInfo, CallNote, Done, Finding, Incoming, Installed, Settin
 pub use bindings::{
     ConfigVar, HealthReport, HealthStatus, Pair, ProvisionRequest, Provisioned, UnprovisionReason, UnprovisionRequest,
 };
+pub use env::is_allowed as is_variable_allowed;
 pub use error::{Error, Kind, Result};
 pub use grant::{Grant, Line, human_bytes};
 pub use hook::{Answer, HookName, HookRequest, ResourceRef};

@@ -13,6 +13,7 @@ use crate::host::{Host, Locked, now_ms, resource_place};
 use crate::id::{AddonId, Id};
 use crate::lifecycle::ResourceState;
 use crate::outcome::Outcome;
+use crate::registry::Addon;
 use crate::store::ResourceRow;
 
 pub(crate) use crate::bindings::UnprovisionReason as Reason;
@@ -102,7 +103,7 @@ impl Host {
         if row.state == ResourceState::Active {
             return Ok(Done::already(row.into()));
         }
-        let request = provision_request(&locked, &row, &add.options);
+        let request = provision_request(&locked.addon, &row);
         debug_assert!(is_new || !row.key.is_empty());
         let call = self.call_locked(&locked, HookRequest::Provision(request), Some(row.clone())).await?;
         let done = Done::by(HookName::Provision, call, |_| ());
@@ -258,6 +259,30 @@ impl Host {
         Ok(ResourceRef { key: row.key.clone(), id: id.clone(), private })
     }
 
+    /// What `hook` is asked with about a resource that is there, for [`Host::call`].
+    ///
+    /// The requests are those the host makes itself, so that a hook can be repeated: the WIT package demands that doing it
+    /// twice does no harm, and authors' tests hold it to that.
+    pub async fn request(&self, hook: HookName, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<HookRequest> {
+        let row = self.only(app, addon, alias)?;
+        Ok(match hook {
+            HookName::Enable => HookRequest::Enable,
+            HookName::Disable => HookRequest::Disable,
+            HookName::Health => HookRequest::Health,
+            HookName::Url => HookRequest::Url(self.reference(&row)?),
+            HookName::ConfigVars => HookRequest::ConfigVars(self.reference(&row)?),
+            HookName::Provision => {
+                let (addon, _) = self.registry.get(self, addon).await?;
+                HookRequest::Provision(provision_request(&addon, &row))
+            }
+            HookName::Unprovision => HookRequest::Unprovision(UnprovisionRequest {
+                key: row.key,
+                id: row.guest_id,
+                reason: Reason::Removed,
+            }),
+        })
+    }
+
     /// Asks the addon where the resource is reached.
     pub async fn url(&self, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<Outcome<String>> {
         let row = self.only(app, addon, alias)?;
@@ -336,19 +361,19 @@ fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
     }
 }
 
-fn provision_request(locked: &Locked, row: &ResourceRow, options: &BTreeMap<String, String>) -> ProvisionRequest {
+fn provision_request(addon: &Addon, row: &ResourceRow) -> ProvisionRequest {
     let pairs = |map: &BTreeMap<String, String>| {
         map.iter().map(|(name, value)| Pair { name: name.clone(), value: value.clone() }).collect()
     };
-    let plan = row.plan.as_ref().and_then(|name| locked.addon.manifest.plan(name));
+    let plan = row.plan.as_ref().and_then(|name| addon.manifest.plan(name));
     ProvisionRequest {
         key: row.key.clone(),
         app: row.app.to_string(),
         alias: row.alias.as_ref().map(ToString::to_string).unwrap_or_default(),
         plan: plan.map(|plan| plan.name.to_string()),
         plan_options: plan.map(|plan| pairs(&plan.options)).unwrap_or_default(),
-        options: pairs(options),
-        region: locked.addon.manifest.regions.first().cloned(),
+        options: pairs(&row.options),
+        region: addon.manifest.regions.first().cloned(),
         log_input: None,
     }
 }
