@@ -158,7 +158,7 @@ impl Host {
             return Ok(false);
         }
         let sealed = value.map(|value| self.home.key.seal(&setting_place(id, name), value.as_bytes())).transpose()?;
-        self.store.set_setting(id, name.to_owned(), sealed).await?;
+        self.store.set_setting(id, name, sealed.as_deref())?;
         Ok(true)
     }
 
@@ -188,7 +188,7 @@ impl Host {
             return Ok(Done::already(()));
         }
         if !locked.addon.grant.hooks.contains(&HookName::Enable) {
-            self.store.set_addon_state(id, AddonState::Enabled).await?;
+            self.store.set_addon_state(id, &AddonState::Enabled)?;
             return Ok(Done::without_call(()));
         }
         let call = self.call_locked(&locked, HookRequest::Enable, None).await?;
@@ -214,7 +214,7 @@ impl Host {
             }
         }
         if !locked.addon.grant.hooks.contains(&HookName::Disable) {
-            self.store.set_addon_state(id, AddonState::Installed).await?;
+            self.store.set_addon_state(id, &AddonState::Installed)?;
             return Ok(Done::without_call(()));
         }
         let call = self.call_locked(&locked, HookRequest::Disable, None).await?;
@@ -254,7 +254,7 @@ impl Host {
         if state != now.state {
             let locked = self.lock(id).await?;
             if locked.state.is_enabled() {
-                self.store.set_addon_state(id, state).await?;
+                self.store.set_addon_state(id, &state)?;
             }
         }
         Ok(Some(call))

@@ -113,8 +113,8 @@ impl Compiler {
 
     fn load_cached(&self, engine: &wasmtime::Engine, key: &Key, file: &str) -> Option<Component> {
         let bytes = std::fs::read(self.cache.join(file)).ok()?;
-        let (mac, code) = bytes.split_at_checked(MAC_BYTES)?;
-        if !key.verify(file, code, mac) {
+        let (mac, code) = bytes.split_first_chunk::<MAC_BYTES>()?;
+        if !key.verify(file, code, *mac) {
             tracing::warn!(file, "compiled code in the cache is not authentic; compiling again");
             return None;
         }

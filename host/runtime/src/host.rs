@@ -12,7 +12,6 @@
 //! ```
 
 use std::any::Any;
-use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +19,6 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::Store as WasmStore;
 use wasmtime::component::InstancePre;
-use wasmtime_wasi::filesystem::{Dir, FsPerms, OpenMode};
 
 use crate::compiler::{self, Compiler};
 use crate::error::{Error, Result};
@@ -124,8 +122,8 @@ impl Host {
         }
         let home = Home::open(&config.home)?;
         let policy = home.policy()?;
-        let store = Store::open(&home.store_path())?;
-        let copied = is_copied(&store, &home).await?;
+        let store = Store::open(&home.store_path(), &home.mark_path())?;
+        let copied = is_copied(&store, &home)?;
         let calls_max = config.concurrent_calls.unwrap_or(policy.concurrent_calls).clamp(1, policy.concurrent_calls);
         let sandbox = Sandbox::new(calls_max, &policy.ceilings, config.extension.as_ref())?;
         let program = match config.compiler {
@@ -168,7 +166,7 @@ impl Host {
         let (addon, now) = self.registry.get(self, addon).await?;
         permit(&addon, &now.state, request.hook())?;
         let _slot = self.slot().await?;
-        let room = self.room(&addon, request.hook().name(), None)?.with_private(&request);
+        let room = self.room(&addon, request.hook().name(), None).with_private(&request);
         let call = self.record(&addon, request.hook().name(), request.key());
 
         let mut ended = self.enter(&addon, room, &request).await;
@@ -197,9 +195,9 @@ impl Host {
         let (addon, hook) = (&locked.addon, request.hook());
         permit(addon, &locked.state, hook)?;
         let _slot = self.slot().await?;
-        let room = self.room(addon, hook.name(), Some(self.quota(locked)?))?;
+        let room = self.room(addon, hook.name(), Some(self.quota(locked)?));
         let row = self.record(addon, hook.name(), request.key());
-        self.store.started(row.clone(), lifecycle::during(hook), new).await?;
+        self.store.started(&row, lifecycle::during(hook), new.as_ref())?;
 
         let mut ended = self.enter(addon, room, &request).await;
         accept(addon, &mut ended);
@@ -207,7 +205,7 @@ impl Host {
         addon.count(Size { bytes: ended.report.data_bytes, files: ended.report.data_files });
         let (row, call) = close(row, ended, addon);
         // The record stays `started` when this fails, and is repaired like that of a host that died here.
-        if let Err(error) = self.store.finished(row, finish).await {
+        if let Err(error) = self.store.finished(&row, &finish) {
             tracing::error!(call = call.id, error = &error as &dyn std::error::Error, "cannot note the end of a call");
         }
         Ok(call)
@@ -241,7 +239,7 @@ impl Host {
             addon.component.as_ref().ok_or(Error::HookMissing { addon: addon.id.clone(), hook: "component" })?;
         let _slot = self.slot().await?;
         let quota = locked.as_ref().map(|locked| self.quota(locked)).transpose()?;
-        let mut room = self.room(&addon, name, quota)?;
+        let mut room = self.room(&addon, name, quota);
         room.extension = extension;
         let id = new_call_id();
         let ended = self.sandbox.run(room, async |store| enter(store, &component.pre).await).await;
@@ -255,7 +253,7 @@ impl Host {
     /// Takes the addon's lock, and looks at the addon as it is under it.
     pub(crate) async fn lock(&self, id: &AddonId) -> Result<Locked> {
         let held = self.hold(id).await?;
-        let (addon, now) = self.registry.get(self, id).await?;
+        let (addon, now) = self.registry.get_under_lock(self, id).await?;
         Ok(Locked { held, addon, state: now.state.settled() })
     }
 
@@ -272,6 +270,9 @@ impl Host {
     }
 
     async fn slot(&self) -> Result<SemaphorePermit<'_>> {
+        if let Ok(slot) = self.in_flight.try_acquire() {
+            return Ok(slot);
+        }
         let slot = tokio::time::timeout(self.policy.lock_wait, self.in_flight.acquire()).await;
         slot.ok().and_then(Result::ok).ok_or(Error::TooManyCalls { calls: self.calls_max })
     }
@@ -283,30 +284,25 @@ impl Host {
         let max = Size { bytes: limits[Limit::DataBytes], files: limits[Limit::DataFiles] };
         let used = match addon.counted().filter(|_| !locked.held.taken_over) {
             Some(counted) => counted,
-            None => tree::size(addon.data.as_fd()).map_err(Error::io("count the data directory of", &addon.name))?,
+            None => tree::size(addon.data_writable.dir.as_fd())
+                .map_err(Error::io("count the data directory of", &addon.name))?,
         };
         Ok(SharedQuota::new(Quota::new(max, used)))
     }
 
     /// What one call is given. `/data` is writable exactly when a quota comes with it.
-    fn room(&self, addon: &Addon, hook: &str, quota: Option<SharedQuota>) -> Result<Room> {
-        let handle = |file: &File| file.try_clone().map_err(Error::io("open a directory of", &addon.name));
-        let (perms, mode) = match quota {
-            Some(_) => (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE),
-            None => (FsPerms::ReadOnly, OpenMode::READ),
-        };
-        let data = Dir::new(handle(&addon.data)?, perms, mode, true);
-        let files = Dir::new(handle(&addon.files)?, FsPerms::ReadOnly, OpenMode::READ, true);
-        Ok(Room {
+    fn room(&self, addon: &Addon, hook: &str, quota: Option<SharedQuota>) -> Room {
+        let data = if quota.is_some() { &addon.data_writable } else { &addon.data_readable };
+        Room {
             addon: addon.id.name.to_string(),
             limits: addon.grant.limits,
             deadline: addon.grant.deadlines_ms.of(hook),
-            mounts: Mounts { dirs: vec![(data, "/data"), (files, "/addon")], quota },
+            mounts: Mounts { dirs: [(data.clone(), "/data"), (addon.files.clone(), "/addon")], quota },
             settings: addon.settings.clone(),
             private: None,
             progress: self.progress.clone(),
             extension: Box::new(()),
-        })
+        }
     }
 
     fn record(&self, addon: &Addon, hook: &str, key: Option<&str>) -> CallRow {
@@ -408,11 +404,11 @@ impl Host {
     }
 
     /// Makes a copied home a home of its own. False when it is no copy.
-    pub async fn adopt(&mut self) -> Result<bool> {
+    pub fn adopt(&mut self) -> Result<bool> {
         if !std::mem::take(&mut self.copied) {
             return Ok(false);
         }
-        self.store.set_meta("identity", self.home.identity.clone()).await?;
+        self.store.set_meta("identity", &self.home.identity)?;
         Ok(true)
     }
 }
@@ -453,8 +449,9 @@ fn close(mut row: CallRow, ended: Ended<Answer>, addon: &Addon) -> (CallRow, Cal
     row.outcome = Some(ended.outcome.name().to_owned());
     row.detail = ended.outcome.detail();
     row.log = (!log.is_empty()).then(|| log.join("\n"));
-    row.report = serde_json::to_value(&ended.report).ok();
-    (row.clone(), Call { id: row.id, outcome: ended.outcome, report: ended.report, log })
+    row.report = Some(ended.report.clone());
+    let id = row.id.clone();
+    (row, Call { id, outcome: ended.outcome, report: ended.report, log })
 }
 
 /// What a sealed private value is bound to.
@@ -473,11 +470,11 @@ pub(crate) fn now_ms() -> i64 {
 }
 
 /// Finds out whether this home's store was made in another home, and claims a new one.
-async fn is_copied(store: &Store, home: &Home) -> Result<bool> {
+fn is_copied(store: &Store, home: &Home) -> Result<bool> {
     match store.meta("identity")? {
         Some(identity) => Ok(identity != home.identity),
         None => {
-            store.set_meta("identity", home.identity.clone()).await?;
+            store.set_meta("identity", &home.identity)?;
             Ok(false)
         }
     }

@@ -1,12 +1,11 @@
 //! The home's key: seals secrets at rest and authenticates compiled code.
 //!
-//! 32 random bytes in `<home>/key`, mode 0600, made once. Each use has a key of its own, derived from it. Who can read the
+//! 32 random bytes in `<home>/key`, mode 0600, made once. Each use has a key of its own, derived from it. BLAKE3 is the MAC,
+//! since it is fast on every machine: megabytes of code are checked when a home is opened. Who can read the
 //! file as the same user is out of scope: they could run the host itself.
 
 use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-use hmac::{Hmac, Mac as _};
-use sha2::Sha256;
 
 use crate::error::{Error, Result};
 
@@ -16,13 +15,14 @@ const NONCE_BYTES: usize = 24;
 
 pub struct Key {
     seal: XChaCha20Poly1305,
-    cache: Hmac<Sha256>,
+    cache: [u8; MAC_BYTES],
 }
 
 impl Key {
     pub fn new(bytes: &[u8; KEY_BYTES]) -> Key {
-        let derive = |purpose: &[u8]| hmac(bytes).chain_update(purpose).finalize().into_bytes();
-        Key { seal: XChaCha20Poly1305::new(&derive(b"seal")), cache: hmac(&derive(b"cache")) }
+        let seal = blake3::derive_key("lodger 2026 sealed values of the store", bytes);
+        let cache = blake3::derive_key("lodger 2026 compiled code in the cache", bytes);
+        Key { seal: XChaCha20Poly1305::new(&seal.into()), cache }
     }
 
     /// Encrypts `secret` for `place`, which must be named again to open it: a sealed value cannot be moved elsewhere.
@@ -43,22 +43,18 @@ impl Key {
 
     /// The MAC of compiled code under its cache name.
     pub fn mac(&self, name: &str, code: &[u8]) -> [u8; MAC_BYTES] {
-        self.mac_of(name, code).finalize().into_bytes().into()
+        *self.mac_of(name, code).as_bytes()
     }
 
     /// Whether `mac` is the code's; compared in constant time.
-    pub fn verify(&self, name: &str, code: &[u8], mac: &[u8]) -> bool {
-        self.mac_of(name, code).verify_slice(mac).is_ok()
+    pub fn verify(&self, name: &str, code: &[u8], mac: [u8; MAC_BYTES]) -> bool {
+        self.mac_of(name, code) == blake3::Hash::from_bytes(mac)
     }
 
-    fn mac_of(&self, name: &str, code: &[u8]) -> Hmac<Sha256> {
-        self.cache.clone().chain_update((name.len() as u64).to_be_bytes()).chain_update(name).chain_update(code)
+    fn mac_of(&self, name: &str, code: &[u8]) -> blake3::Hash {
+        let mut mac = blake3::Hasher::new_keyed(&self.cache);
+        mac.update(&(name.len() as u64).to_be_bytes()).update(name.as_bytes()).update(code).finalize()
     }
-}
-
-#[expect(clippy::expect_used, reason = "HMAC takes keys of every length")]
-fn hmac(key: &[u8]) -> Hmac<Sha256> {
-    <Hmac<Sha256> as hmac::Mac>::new_from_slice(key).expect("HMAC takes keys of every length")
 }
 
 /// Bytes from the operating system.

@@ -116,9 +116,11 @@ impl<T> fmt::Display for Outcome<T> {
 
 /// What a call used, and what it was allowed. What has no figure of its own (handles and host objects, stack, instances, bytes
 /// copied at one crossing) shows as the outcome when it is exceeded.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Report {
     pub wall_us: u64,
+    /// Not kept in the record of calls.
+    #[serde(skip)]
     pub limits: Limits,
     /// Most linear memory held at one time, all memories together.
     pub memory_bytes: u64,

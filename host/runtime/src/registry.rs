@@ -1,13 +1,14 @@
 //! The addons of this process, loaded when first asked for: manifest, grant, settings, and the component linked once.
 //!
-//! The store says what is installed, and another process may change it at any time; so every use compares the store's
-//! revision with the one that was loaded.
+//! The store says what is installed, and another process may change it at any time; so every use looks at the store's mark,
+//! and where that has changed, at the addon's revision.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use wasmtime::component::{Component, InstancePre};
+use wasmtime_wasi::filesystem::{Dir, FsPerms, OpenMode};
 
 use crate::bindings::{config, health, provider, setup, url};
 use crate::error::{Error, Result};
@@ -31,9 +32,10 @@ pub(crate) struct Addon {
     pub grant: Grant,
     pub settings: Arc<Settings>,
     pub component: Option<Linked>,
-    /// What the guest sees as `/addon` and `/data`.
-    pub files: File,
-    pub data: File,
+    /// What the guest sees as `/addon`, and as `/data` in read hooks and in mutating ones.
+    pub files: Dir,
+    pub data_readable: Dir,
+    pub data_writable: Dir,
     /// What the data directory holds, as this process has last counted it.
     counted: Mutex<Option<Size>>,
 }
@@ -65,9 +67,27 @@ pub(crate) struct Hooks {
     pub health: Option<health::HealthHooksPre<Guest>>,
 }
 
+/// An addon as it was read, and when.
+#[derive(Clone)]
+struct Known {
+    addon: Arc<Addon>,
+    now: Revision,
+    mark: u64,
+    seen: Instant,
+}
+
+/// A process that dies between its change and the new mark leaves others unaware for this long.
+const TRUST: Duration = Duration::from_millis(100);
+
+impl Known {
+    fn is_fresh(&self, mark: u64) -> bool {
+        mark != 0 && self.mark == mark && self.seen.elapsed() < TRUST
+    }
+}
+
 #[derive(Default)]
 pub(crate) struct Registry {
-    addons: Mutex<BTreeMap<String, Arc<Addon>>>,
+    addons: Mutex<BTreeMap<AddonId, Known>>,
     locks: Mutex<BTreeMap<AddonId, Arc<AddonLock>>>,
 }
 
@@ -87,23 +107,38 @@ impl Registry {
     /// [`Error::UnknownAddon`]; [`Error::GrantRevoked`] when the policy does not admit any more what was decided at install;
     /// whatever keeps its files from being read.
     pub async fn get(&self, host: &Host, id: &AddonId) -> Result<(Arc<Addon>, Revision)> {
-        let name = id.to_string();
-        let Some(now) = host.store.revision(&name)? else {
-            lock(&self.addons).remove(&name);
-            return Err(Error::UnknownAddon(name));
-        };
-        let loaded = lock(&self.addons).get(&name).cloned();
-        if let Some(addon) = loaded.filter(|addon| addon.revision == now.revision) {
-            return Ok((addon, now));
+        let known = lock(&self.addons).get(id).cloned();
+        match known {
+            Some(known) if known.is_fresh(host.store.mark()) => Ok((known.addon, known.now)),
+            known => self.look(host, id, known).await,
         }
-        let row = host.store.addon(id)?.ok_or(Error::UnknownAddon(name))?;
-        let addon = Arc::new(load(host, &row).await?);
-        lock(&self.addons).insert(addon.name.clone(), addon.clone());
+    }
+
+    /// The same, whatever is remembered: for whoever holds the addon's lock, which another process may have died with.
+    pub async fn get_under_lock(&self, host: &Host, id: &AddonId) -> Result<(Arc<Addon>, Revision)> {
+        let known = lock(&self.addons).get(id).cloned();
+        self.look(host, id, known).await
+    }
+
+    async fn look(&self, host: &Host, id: &AddonId, known: Option<Known>) -> Result<(Arc<Addon>, Revision)> {
+        // Before anything is read, so that a change made meanwhile is noticed the next time.
+        let mark = host.store.mark();
+        let unknown = || Error::UnknownAddon(id.to_string());
+        let Some(now) = host.store.revision(&id.to_string())? else {
+            self.forget(id);
+            return Err(unknown());
+        };
+        let addon = match known.filter(|known| known.addon.revision == now.revision) {
+            Some(known) => known.addon,
+            None => Arc::new(load(host, &host.store.addon(id)?.ok_or_else(unknown)?).await?),
+        };
+        let known = Known { addon: addon.clone(), now: now.clone(), mark, seen: Instant::now() };
+        lock(&self.addons).insert(id.clone(), known);
         Ok((addon, now))
     }
 
     pub fn forget(&self, id: &AddonId) {
-        lock(&self.addons).remove(&id.to_string());
+        lock(&self.addons).remove(id);
     }
 }
 
@@ -127,6 +162,7 @@ async fn load(host: &Host, row: &AddonRow) -> Result<Addon> {
         let value = host.home.key.open(&setting_place(&row.id, &name), &sealed)?;
         values.insert(name, value);
     }
+    let writable = OpenMode::READ | OpenMode::WRITE;
     Ok(Addon {
         name,
         revision: row.revision,
@@ -134,8 +170,9 @@ async fn load(host: &Host, row: &AddonRow) -> Result<Addon> {
         manifest,
         grant,
         component,
-        files: host.home.open_files(&row.id, &row.version)?,
-        data: host.home.open_data(&row.id)?,
+        files: Dir::new(host.home.open_files(&row.id, &row.version)?, FsPerms::ReadOnly, OpenMode::READ, true),
+        data_readable: Dir::new(host.home.open_data(&row.id)?, FsPerms::ReadOnly, OpenMode::READ, true),
+        data_writable: Dir::new(host.home.open_data(&row.id)?, FsPerms::ReadWrite, writable, true),
         counted: Mutex::new(None),
         id: row.id.clone(),
     })

@@ -1,24 +1,30 @@
 //! The store: what must survive, in SQLite. Who is installed and granted what, settings, resources, and the record of calls.
 //!
-//! One thread owns the connection that writes; durable changes are one transaction each, synced before they are answered.
-//! What is only logged (calls of read hooks) is handed over without waiting and written in batches, unsynced. Reads use a
-//! connection of their own. Secret columns (`setting.value`, `resource.private`) are sealed before they come here.
+//! One connection writes, one reads. Durable changes are one transaction each, synced before they are answered, on the
+//! caller's thread: handing them to another thread costs more than the commit itself. What is only logged (calls of read
+//! hooks) is left for a thread that writes it in batches, unsynced. Secret columns (`setting.value`, `resource.private`)
+//! are sealed before they come here.
+//!
+//! After every durable change of any process the *mark* is another: whoever has read something, and finds the mark
+//! unchanged, need not read it again.
 //!
 //! Power-loss order: WAL with `synchronous=FULL` makes a commit durable before it is reported; a torn one never happened.
 
 mod rows;
 
+use std::fs::File;
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
-use tokio::sync::oneshot;
 
 use crate::error::{Error, Result};
 use crate::home::private_file;
+use crate::key::random;
 
 pub use rows::CallRow;
 pub(crate) use rows::{AddonRow, Finish, ResourceEnd, ResourceRow, Revision};
@@ -65,7 +71,7 @@ CREATE TABLE resource (
     UNIQUE (addon, guest_id)
 ) STRICT;
 CREATE TABLE call (
-    id TEXT PRIMARY KEY,
+    id TEXT PRIMARY KEY NOT NULL,
     addon TEXT NOT NULL,
     hook TEXT NOT NULL,
     key TEXT,
@@ -74,97 +80,167 @@ CREATE TABLE call (
     outcome TEXT,
     detail TEXT,
     report TEXT
-) STRICT;
+) STRICT, WITHOUT ROWID;
 CREATE INDEX call_by_addon ON call (addon, id);
 CREATE INDEX call_unfinished ON call (addon) WHERE outcome IS NULL;
 CREATE TABLE log (call TEXT PRIMARY KEY REFERENCES call(id) ON DELETE CASCADE, text TEXT NOT NULL) STRICT;
 ";
 
-/// How long log-only records may wait for company before they are written.
+/// How long log-only records may wait for company before they are written, and how many are written at a time: a durable
+/// change waits behind them.
 const LOG_DELAY: Duration = Duration::from_millis(200);
-const LOG_BATCH: usize = 512;
+const LOG_BATCH: usize = 256;
 /// How long SQLite waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(10);
 
-type Job = Box<dyn FnOnce(&mut Connection) + Send>;
-
-enum Command {
-    Run(Job),
-    Log(Box<CallRow>),
-}
-
 pub(crate) struct Store {
-    /// `None` only while the store is dropped.
-    writer: Option<Sender<Command>>,
+    shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     reader: Mutex<Connection>,
+    mark: File,
+    next_mark: AtomicU64,
+}
+
+/// What the thread that writes the log shares with the store.
+struct Shared {
+    writer: Mutex<Connection>,
+    waiting: Mutex<Waiting>,
+    wake: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    calls: Vec<CallRow>,
+    closing: bool,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // SQLite rolls back what a panic leaves open; a list of records is whole at any time.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Store {
-    /// Opens the store, making it where there is none.
+    /// Opens the store, making it where there is none. `mark` is the path of a file beside it.
     ///
     /// # Errors
     /// [`Error::StoreDamaged`] and [`Error::StoreNewer`], with nothing changed.
-    #[expect(clippy::disallowed_methods, reason = "the one thread that owns the writing connection")]
-    pub fn open(path: &Path) -> Result<Store> {
+    #[expect(clippy::disallowed_methods, reason = "the one thread that writes what is only logged")]
+    pub fn open(path: &Path, mark: &Path) -> Result<Store> {
         // SQLite gives its other files the mode of this one.
         private_file(path).map_err(Error::io("open the store", path))?;
         let mut writer = connect(path)?;
         prepare(&mut writer, path)?;
         let reader = connect(path)?;
-        let (sender, receiver) = channel();
+        let shared = Arc::new(Shared { writer: Mutex::new(writer), waiting: Mutex::default(), wake: Condvar::new() });
+        let theirs = shared.clone();
         let thread = std::thread::Builder::new()
-            .name("lodger-store".to_owned())
-            .spawn(move || serve(writer, &receiver))
-            .map_err(Error::io("start the thread", "lodger-store"))?;
-        Ok(Store { writer: Some(sender), thread: Some(thread), reader: Mutex::new(reader) })
+            .name("lodger-log".to_owned())
+            .spawn(move || theirs.write_logs())
+            .map_err(Error::io("start the thread", "lodger-log"))?;
+        Ok(Store {
+            shared,
+            thread: Some(thread),
+            reader: Mutex::new(reader),
+            mark: private_file(mark).map_err(Error::io("open", mark))?,
+            next_mark: AtomicU64::new(u64::from_ne_bytes(random()?)),
+        })
     }
 
     /// Runs `change` in one durable transaction. `action` completes "the store could not …".
-    pub async fn write<T: Send + 'static>(
+    pub fn write<T>(
         &self,
         action: &'static str,
-        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
     ) -> Result<T> {
-        let (reply, answer) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
-            let done = || -> rusqlite::Result<T> {
-                let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                let value = change(&transaction)?;
-                transaction.commit()?;
-                Ok(value)
-            };
-            // The caller may have gone away; the change is durable all the same.
-            let _ = reply.send(done());
-        });
-        let sent = self.writer.as_ref().map(|writer| writer.send(Command::Run(job)));
-        if !matches!(sent, Some(Ok(()))) {
-            return Err(Error::TaskLost);
+        let write = || -> rusqlite::Result<T> {
+            let mut writer = lock(&self.shared.writer);
+            let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let value = change(&transaction)?;
+            transaction.commit()?;
+            Ok(value)
+        };
+        let value = write().map_err(failed(action))?;
+        let mark = self.next_mark.fetch_add(1, Ordering::Relaxed).to_ne_bytes();
+        if let Err(error) = self.mark.write_all_at(&mark, 0) {
+            // Others look again by themselves after a short time.
+            tracing::warn!(%error, "cannot tell others of a change");
         }
-        answer.await.map_err(|_| Error::TaskLost)?.map_err(failed(action))
+        Ok(value)
     }
 
     /// Runs a query; short, on the caller's thread.
     pub fn read<T>(&self, action: &'static str, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        query(&self.reader.lock().unwrap_or_else(PoisonError::into_inner)).map_err(failed(action))
+        query(&lock(&self.reader)).map_err(failed(action))
+    }
+
+    /// Another after every durable change, whoever made it. 0 when it cannot be told.
+    pub fn mark(&self) -> u64 {
+        let mut mark = [0; 8];
+        let read = self.mark.read_at(&mut mark, 0);
+        if matches!(read, Ok(8)) { u64::from_ne_bytes(mark) } else { 0 }
     }
 
     /// Hands over the record of a read hook's call. Never waits, never fails; lost if the process dies at once.
     pub fn log(&self, call: CallRow) {
-        if let Some(writer) = &self.writer {
-            // The thread ends only after the last sender is gone.
-            let _ = writer.send(Command::Log(Box::new(call)));
+        let mut waiting = lock(&self.shared.waiting);
+        waiting.calls.push(call);
+        if waiting.calls.len() == 1 {
+            self.shared.wake.notify_one();
         }
     }
 }
 
 impl Drop for Store {
     fn drop(&mut self) {
-        drop(self.writer.take());
+        lock(&self.shared.waiting).closing = true;
+        self.shared.wake.notify_one();
         if let Some(thread) = self.thread.take() {
+            // It has nothing to report; a panic in it has been shown.
             let _ = thread.join();
         }
     }
+}
+
+impl Shared {
+    /// The logging thread: waits for a record, gives others some time to come, writes them together.
+    fn write_logs(&self) {
+        let mut waiting = lock(&self.waiting);
+        while !waiting.closing {
+            let idle = |waiting: &mut Waiting| waiting.calls.is_empty() && !waiting.closing;
+            waiting = self.wake.wait_while(waiting, idle).unwrap_or_else(PoisonError::into_inner);
+            let open = |waiting: &mut Waiting| !waiting.closing;
+            let woken = self.wake.wait_timeout_while(waiting, LOG_DELAY, open);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+            let calls = std::mem::take(&mut waiting.calls);
+            drop(waiting);
+            self.write_log(&calls);
+            waiting = lock(&self.waiting);
+        }
+        self.write_log(&std::mem::take(&mut waiting.calls));
+    }
+
+    fn write_log(&self, calls: &[CallRow]) {
+        for batch in calls.chunks(LOG_BATCH) {
+            if let Err(error) = write_batch(&mut lock(&self.writer), batch) {
+                tracing::warn!(%error, calls = batch.len(), "cannot log calls of read hooks");
+            }
+        }
+    }
+}
+
+/// A commit that is not synced: losing the record of a read hook's call loses nothing else.
+fn write_batch(connection: &mut Connection, calls: &[CallRow]) -> rusqlite::Result<()> {
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    let write = |connection: &mut Connection| {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for call in calls {
+            rows::insert_call(&transaction, call)?;
+        }
+        transaction.commit()
+    };
+    let written = write(connection);
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    written
 }
 
 fn failed(action: &'static str) -> impl Fn(rusqlite::Error) -> Error {
@@ -215,49 +291,4 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
     let found: u32 = version(connection).map_err(damaged)?;
     let found = if found == 0 { run(connection).map_err(damaged)? } else { found };
     if found == SCHEMA { Ok(()) } else { Err(Error::StoreNewer { found, known: SCHEMA }) }
-}
-
-/// The writing thread. Log-only records wait for company; a durable change takes those before it along.
-fn serve(mut connection: Connection, commands: &Receiver<Command>) {
-    let mut waiting: Vec<CallRow> = Vec::new();
-    loop {
-        let next = if waiting.is_empty() {
-            commands.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        } else {
-            commands.recv_timeout(LOG_DELAY)
-        };
-        match next {
-            Ok(Command::Log(call)) => {
-                waiting.push(*call);
-                if waiting.len() >= LOG_BATCH {
-                    write_log(&mut connection, &mut waiting);
-                }
-            }
-            Ok(Command::Run(job)) => job(&mut connection),
-            Err(RecvTimeoutError::Timeout) => write_log(&mut connection, &mut waiting),
-            Err(RecvTimeoutError::Disconnected) => {
-                write_log(&mut connection, &mut waiting);
-                return;
-            }
-        }
-    }
-}
-
-fn write_log(connection: &mut Connection, waiting: &mut Vec<CallRow>) {
-    let calls = std::mem::take(waiting);
-    if calls.is_empty() {
-        return;
-    }
-    let mut write = || -> rusqlite::Result<()> {
-        connection.pragma_update(None, "synchronous", "NORMAL")?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        for call in &calls {
-            rows::insert_call(&transaction, call)?;
-        }
-        transaction.commit()?;
-        connection.pragma_update(None, "synchronous", "FULL")
-    };
-    if let Err(error) = write() {
-        tracing::warn!(%error, calls = calls.len(), "cannot log calls of read hooks");
-    }
 }

@@ -24,7 +24,7 @@ const WRITE_CHUNK: usize = 64 << 10;
 
 /// What the directories of one call are, and what they may cost.
 pub(crate) struct Mounts {
-    pub dirs: Vec<(wasmtime_wasi::filesystem::Dir, &'static str)>,
+    pub dirs: [(wasmtime_wasi::filesystem::Dir, &'static str); 2],
     /// Present when `/data` may be written.
     pub quota: Option<SharedQuota>,
 }

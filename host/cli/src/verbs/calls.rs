@@ -24,9 +24,9 @@ impl Calls {
         }
         let mut rows = Vec::new();
         for call in calls {
-            let used = |name: &str| call.report.as_ref().and_then(|report| report.get(name)?.as_u64());
-            let wall = used("wall_us").map(|us| format!("{us} µs")).unwrap_or_default();
-            let memory = used("memory_bytes").map(lodger::human_bytes).unwrap_or_default();
+            let report = call.report.as_ref();
+            let wall = report.map(|report| format!("{} µs", report.wall_us)).unwrap_or_default();
+            let memory = report.map(|report| lodger::human_bytes(report.memory_bytes)).unwrap_or_default();
             let outcome = call.outcome.clone().unwrap_or_else(|| "running".to_owned());
             let detail = call.detail.clone().unwrap_or_default();
             rows.push(vec![call.id, call.addon, call.hook, outcome, wall, memory, lodger::text::shown(&detail, 80)]);

@@ -64,7 +64,7 @@ impl Host {
         if changed {
             self.home.put_version(&id, &row.version, &incoming.package)?;
             self.home.open_data(&id)?;
-            self.store.put_addon(row.clone()).await?;
+            self.store.put_addon(&row)?;
             self.registry.forget(&id);
         }
         let version = row.version.to_string();
@@ -117,7 +117,7 @@ impl Host {
         if !keep_data {
             self.home.remove_data(id)?;
         }
-        self.store.delete_addon(id).await?;
+        self.store.delete_addon(id)?;
         self.registry.forget(id);
         self.home.remove_versions(id)?;
         if let Some(digest) = &row.component_digest {

@@ -42,6 +42,9 @@ pub(crate) fn compile_config(stack_bytes: u64) -> Config {
         // Host functions run on the same stack, above the guest.
         .async_stack_size(stack + (1 << 20))
         .async_stack_zeroing(true)
+        // Tables for debuggers and for offsets in backtraces: a third of the code's size in memory and cache.
+        .generate_address_map(false)
+        .native_unwind_info(false)
         .wasm_backtrace_max_frames(NonZeroUsize::new(16))
         .parallel_compilation(true)
         .wasm_memory64(false)

@@ -12,6 +12,7 @@ use crate::error::Result;
 use crate::hook::HookName;
 use crate::id::{AddonId, Id};
 use crate::lifecycle::{AddonState, ResourceState};
+use crate::outcome::Report;
 use crate::tree::Size;
 
 /// An installed addon.
@@ -76,9 +77,9 @@ pub struct CallRow {
     pub outcome: Option<String>,
     /// What was refused, why it trapped, which limit it was.
     pub detail: Option<String>,
-    /// The report, flattened into the record.
+    /// What it used; `None` while it runs.
     #[serde(flatten)]
-    pub report: Option<serde_json::Value>,
+    pub report: Option<Report>,
     #[serde(skip)]
     pub log: Option<String>,
 }
@@ -248,12 +249,11 @@ impl Store {
         })
     }
 
-    pub async fn set_meta(&self, name: &'static str, value: String) -> Result<()> {
-        self.write("note its description", move |transaction| {
+    pub fn set_meta(&self, name: &'static str, value: &str) -> Result<()> {
+        self.write("note its description", |transaction| {
             transaction.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)", params![name, value])?;
             Ok(())
         })
-        .await
     }
 
     pub fn addons(&self) -> Result<Vec<AddonRow>> {
@@ -278,8 +278,8 @@ impl Store {
         })
     }
 
-    pub async fn put_addon(&self, row: AddonRow) -> Result<()> {
-        self.write("note an addon", move |transaction| {
+    pub fn put_addon(&self, row: &AddonRow) -> Result<()> {
+        self.write("note an addon", |transaction| {
             transaction.execute(
                 "INSERT INTO addon (id, version, digest, component_digest, dev, grant_digest, state, revision,
                                     data_bytes, data_files, installed_at)
@@ -302,28 +302,25 @@ impl Store {
             )?;
             Ok(())
         })
-        .await
     }
 
     /// Sets the state outside a call: an addon without `setup`, or what `health` has found.
-    pub async fn set_addon_state(&self, id: &AddonId, state: AddonState) -> Result<()> {
+    pub fn set_addon_state(&self, id: &AddonId, state: &AddonState) -> Result<()> {
         let id = id.to_string();
-        self.write("note a state", move |transaction| {
+        self.write("note a state", |transaction| {
             settle(transaction, &id)?;
-            set_state(transaction, &id, &state)
+            set_state(transaction, &id, state)
         })
-        .await
     }
 
     /// Forgets an addon and its calls. It must have no resources.
-    pub async fn delete_addon(&self, id: &AddonId) -> Result<()> {
+    pub fn delete_addon(&self, id: &AddonId) -> Result<()> {
         let id = id.to_string();
-        self.write("forget an addon", move |transaction| {
+        self.write("forget an addon", |transaction| {
             transaction.execute("DELETE FROM call WHERE addon = ?1", [&id])?;
             transaction.execute("DELETE FROM addon WHERE id = ?1", [&id])?;
             Ok(())
         })
-        .await
     }
 
     /// Sealed values by name.
@@ -335,9 +332,9 @@ impl Store {
     }
 
     /// Sets a sealed value, or removes it.
-    pub async fn set_setting(&self, id: &AddonId, name: String, value: Option<Vec<u8>>) -> Result<()> {
+    pub fn set_setting(&self, id: &AddonId, name: &str, value: Option<&[u8]>) -> Result<()> {
         let id = id.to_string();
-        self.write("note a setting", move |transaction| {
+        self.write("note a setting", |transaction| {
             match value {
                 Some(value) => transaction.execute(
                     "INSERT OR REPLACE INTO setting (addon, name, value) VALUES (?1, ?2, ?3)",
@@ -348,7 +345,6 @@ impl Store {
             transaction.execute("UPDATE addon SET revision = revision + 1 WHERE id = ?1", [&id])?;
             Ok(())
         })
-        .await
     }
 
     pub fn resources_of_app(&self, app: &Id) -> Result<Vec<ResourceRow>> {
@@ -388,31 +384,30 @@ impl Store {
     }
 
     /// Commits that a mutating call is about to enter the guest, with the states it begins with.
-    pub async fn started(&self, call: CallRow, state: Option<AddonState>, new: Option<ResourceRow>) -> Result<()> {
-        self.write("note the start of a call", move |transaction| {
+    pub fn started(&self, call: &CallRow, state: Option<AddonState>, new: Option<&ResourceRow>) -> Result<()> {
+        self.write("note the start of a call", |transaction| {
             settle(transaction, &call.addon)?;
-            insert_call(transaction, &call)?;
+            insert_call(transaction, call)?;
             if let Some(state) = state {
                 set_state(transaction, &call.addon, &state)?;
             }
             if let Some(new) = new {
-                put_resource(transaction, &new)?;
+                put_resource(transaction, new)?;
             } else if let (true, Some(key)) = (call.hook == HookName::Unprovision.name(), &call.key) {
                 set_resource_state(transaction, key, &ResourceState::Deprovisioning)?;
             }
             Ok(())
         })
-        .await
     }
 
     /// Commits how a mutating call ended, with everything that follows from it.
-    pub async fn finished(&self, call: CallRow, finish: Finish) -> Result<()> {
-        self.write("note the end of a call", move |transaction| {
+    pub fn finished(&self, call: &CallRow, finish: &Finish) -> Result<()> {
+        self.write("note the end of a call", |transaction| {
             let report = call.report.as_ref().map(to_json).transpose()?;
             transaction
                 .prepare_cached("UPDATE call SET outcome = ?2, detail = ?3, report = ?4 WHERE id = ?1")?
                 .execute(params![call.id, call.outcome, call.detail, report])?;
-            insert_log(transaction, &call)?;
+            insert_log(transaction, call)?;
             if let Some(state) = &finish.state {
                 set_state(transaction, &call.addon, state)?;
             }
@@ -426,7 +421,6 @@ impl Store {
                 _ => Ok(()),
             }
         })
-        .await
     }
 
     /// The newest calls first; of one addon, or of all.
