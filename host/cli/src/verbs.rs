@@ -20,6 +20,7 @@ mod new;
 mod remove;
 mod run;
 mod set;
+mod test;
 mod uninstall;
 mod url;
 
@@ -56,13 +57,14 @@ pub enum Verb {
     Apps(apps::Apps),
     New(new::New),
     Build(build::Build),
+    Test(test::Test),
     Completions(completions::Completions),
 }
 
 impl Verb {
     /// Whether what it writes is the author's, in the author's directories, to be shared as other sources are.
     pub const fn is_for_authors(&self) -> bool {
-        matches!(self, Verb::New(_) | Verb::Build(_))
+        matches!(self, Verb::New(_) | Verb::Build(_) | Verb::Test(_))
     }
 
     /// Runs the verb and returns the exit code.
@@ -88,6 +90,7 @@ impl Verb {
             Verb::Apps(verb) => verb.run(context).await,
             Verb::New(verb) => verb.run(context),
             Verb::Build(verb) => verb.run(context),
+            Verb::Test(verb) => verb.run(context).await,
             Verb::Completions(verb) => verb.run(command),
         }
     }
