@@ -5,6 +5,7 @@ mod adopt;
 mod apps;
 mod build;
 mod calls;
+mod check;
 mod completions;
 mod consent;
 mod disable;
@@ -17,6 +18,7 @@ mod install;
 mod list;
 mod logs;
 mod new;
+mod pack;
 mod remove;
 mod run;
 mod set;
@@ -57,14 +59,16 @@ pub enum Verb {
     Apps(apps::Apps),
     New(new::New),
     Build(build::Build),
+    Check(check::Check),
     Test(test::Test),
+    Pack(pack::Pack),
     Completions(completions::Completions),
 }
 
 impl Verb {
     /// Whether what it writes is the author's, in the author's directories, to be shared as other sources are.
     pub const fn is_for_authors(&self) -> bool {
-        matches!(self, Verb::New(_) | Verb::Build(_) | Verb::Test(_))
+        matches!(self, Verb::New(_) | Verb::Build(_) | Verb::Check(_) | Verb::Test(_) | Verb::Pack(_))
     }
 
     /// Runs the verb and returns the exit code.
@@ -90,7 +94,9 @@ impl Verb {
             Verb::Apps(verb) => verb.run(context).await,
             Verb::New(verb) => verb.run(context),
             Verb::Build(verb) => verb.run(context),
+            Verb::Check(verb) => verb.run(context).await,
             Verb::Test(verb) => verb.run(context).await,
+            Verb::Pack(verb) => verb.run(context).await,
             Verb::Completions(verb) => verb.run(command),
         }
     }
