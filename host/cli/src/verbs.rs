@@ -8,6 +8,7 @@ mod calls;
 mod check;
 mod completions;
 mod consent;
+mod dev;
 mod disable;
 mod doctor;
 mod enable;
@@ -61,6 +62,7 @@ pub enum Verb {
     Build(build::Build),
     Check(check::Check),
     Test(test::Test),
+    Dev(dev::Dev),
     Pack(pack::Pack),
     Completions(completions::Completions),
 }
@@ -68,7 +70,7 @@ pub enum Verb {
 impl Verb {
     /// Whether what it writes is the author's, in the author's directories, to be shared as other sources are.
     pub const fn is_for_authors(&self) -> bool {
-        matches!(self, Verb::New(_) | Verb::Build(_) | Verb::Check(_) | Verb::Test(_) | Verb::Pack(_))
+        matches!(self, Verb::New(_) | Verb::Build(_) | Verb::Check(_) | Verb::Test(_) | Verb::Dev(_) | Verb::Pack(_))
     }
 
     /// Runs the verb and returns the exit code.
@@ -96,6 +98,7 @@ impl Verb {
             Verb::Build(verb) => verb.run(context),
             Verb::Check(verb) => verb.run(context).await,
             Verb::Test(verb) => verb.run(context).await,
+            Verb::Dev(verb) => verb.run(context).await,
             Verb::Pack(verb) => verb.run(context).await,
             Verb::Completions(verb) => verb.run(command),
         }
