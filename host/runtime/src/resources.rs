@@ -268,11 +268,9 @@ impl Host {
                 let (addon, _) = self.registry.get(self, addon).await?;
                 HookRequest::Provision(provision_request(&addon, &row))
             }
-            HookName::Unprovision => HookRequest::Unprovision(UnprovisionRequest {
-                key: row.key,
-                id: row.guest_id,
-                reason: Reason::Removed,
-            }),
+            HookName::Unprovision => {
+                HookRequest::Unprovision(UnprovisionRequest { key: row.key, id: row.guest_id, reason: Reason::Removed })
+            }
         })
     }
 
