@@ -1,8 +1,7 @@
 //! Tests of the whole: the real binary and library, real components, real files.
 
 #[cfg(test)]
+mod author;
 mod probe_suite;
-#[cfg(test)]
 mod support;
-#[cfg(test)]
 mod wat_suite;

@@ -6,8 +6,8 @@ use std::{fs, io};
 wit_bindgen::generate!({
     path: "../../wit",
     inline: "
-        package local:hello;
-        world hello {
+        package local:addon;
+        world addon {
             include lodger:addon/imports@0.1.0;
             export lodger:addon/provider@0.1.0;
             export lodger:addon/url@0.1.0;
@@ -19,11 +19,11 @@ wit_bindgen::generate!({
 use exports::lodger::addon::{provider, url};
 use lodger::addon::{progress, types::Error};
 
-struct Hello;
-export!(Hello);
+struct Addon;
+export!(Addon);
 
 // `lodger add APP hello` comes here, and `lodger remove APP hello`.
-impl provider::Guest for Hello {
+impl provider::Guest for Addon {
     fn provision(request: provider::ProvisionRequest) -> Result<provider::Provisioned, Error> {
         // What the user typed after `--option` arrives unchecked: refuse what you do not know.
         if let Some(option) = request.options.first() {
@@ -51,7 +51,7 @@ impl provider::Guest for Hello {
 }
 
 // Asked each time the app's environment is made: the answer becomes HELLO_URL. /data is read-only here.
-impl url::Guest for Hello {
+impl url::Guest for Addon {
     fn url(id: String, _private: String) -> Result<String, Error> {
         let app = fs::read_to_string(file(&id)).map_err(|_| Error::NotFound(format!("no greeting {id:?}")))?;
         Ok(format!("https://hello.example/{app}"))

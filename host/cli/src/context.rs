@@ -1,6 +1,7 @@
 //! What every verb is given: where the home is, how to answer, how to show progress.
 
 use std::io::IsTerminal as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +9,20 @@ use std::time::Duration;
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use lodger::{Config, Host, ProgressEvent};
+use tempfile::TempDir;
 
 /// Calls this program makes at a time: it runs one verb.
 const CONCURRENT_CALLS: u32 = 4;
+
+/// The policy of a home.
+const POLICY: &str = "lodger.toml";
+
+/// A host whose home is removed with it.
+pub struct ThrowAway {
+    /// Dropped first: it writes to the home to the last.
+    pub host: Host,
+    _dir: TempDir,
+}
 
 pub struct Context {
     home: Option<PathBuf>,
@@ -49,6 +61,19 @@ impl Context {
             ProgressEvent::Percent(percent) => bar.set_prefix(format!("{percent:>3}% ")),
         }));
         Ok(Host::open(config).await?)
+    }
+
+    /// Opens a home that goes away with what is returned, for authors: under the policy of the home that was named, where
+    /// there is one, else the built-in default.
+    pub async fn throw_away(&self) -> anyhow::Result<ThrowAway> {
+        let private = std::fs::Permissions::from_mode(0o700);
+        let dir = tempfile::Builder::new().prefix("lodger-").permissions(private).tempdir();
+        let dir = dir.context("cannot make a throw-away home")?;
+        if let Some(policy) = self.home.as_ref().map(|home| home.join(POLICY)).filter(|policy| policy.exists()) {
+            let copied = std::fs::copy(&policy, dir.path().join(POLICY));
+            copied.with_context(|| format!("cannot read `{}`", policy.display()))?;
+        }
+        Ok(ThrowAway { host: self.open(dir.path().to_owned()).await?, _dir: dir })
     }
 
     /// Shows that something long is under way while `work` runs, on a terminal.

@@ -27,9 +27,11 @@ struct Cli {
 
 fn main() -> ExitCode {
     lodger::compiler::serve_if_asked();
-    // Nothing this program makes is for others.
-    rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o077));
     let cli = Cli::parse();
+    if !cli.verb.is_for_authors() {
+        // What a home holds is not for others.
+        rustix::process::umask(rustix::fs::Mode::from_bits_truncate(0o077));
+    }
     let context = Context::new(cli.home, cli.json);
     let code = match run(&context, cli.verb) {
         Ok(code) => code,

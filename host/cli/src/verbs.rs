@@ -3,9 +3,12 @@
 mod add;
 mod adopt;
 mod apps;
+mod build;
 mod calls;
+mod check;
 mod completions;
 mod consent;
+mod dev;
 mod disable;
 mod doctor;
 mod enable;
@@ -15,12 +18,20 @@ mod info;
 mod install;
 mod list;
 mod logs;
+mod new;
+mod pack;
 mod remove;
 mod run;
 mod set;
+mod test;
 mod uninstall;
 mod url;
 
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use anyhow::Context as _;
 use lodger::{AddonId, Error, Host, Id};
 use serde_json::json;
 
@@ -47,10 +58,21 @@ pub enum Verb {
     Env(env::Env),
     Run(run::Run),
     Apps(apps::Apps),
+    New(new::New),
+    Build(build::Build),
+    Check(check::Check),
+    Test(test::Test),
+    Dev(dev::Dev),
+    Pack(pack::Pack),
     Completions(completions::Completions),
 }
 
 impl Verb {
+    /// Whether what it writes is the author's, in the author's directories, to be shared as other sources are.
+    pub const fn is_for_authors(&self) -> bool {
+        matches!(self, Verb::New(_) | Verb::Build(_) | Verb::Check(_) | Verb::Test(_) | Verb::Dev(_) | Verb::Pack(_))
+    }
+
     /// Runs the verb and returns the exit code.
     pub async fn run(self, context: &Context, command: clap::Command) -> anyhow::Result<u8> {
         match self {
@@ -72,9 +94,29 @@ impl Verb {
             Verb::Env(verb) => verb.run(context).await,
             Verb::Run(verb) => verb.run(context).await,
             Verb::Apps(verb) => verb.run(context).await,
+            Verb::New(verb) => verb.run(context),
+            Verb::Build(verb) => verb.run(context),
+            Verb::Check(verb) => verb.run(context).await,
+            Verb::Test(verb) => verb.run(context).await,
+            Verb::Dev(verb) => verb.run(context).await,
+            Verb::Pack(verb) => verb.run(context).await,
             Verb::Completions(verb) => verb.run(command),
         }
     }
+}
+
+/// Writes a file whole or not at all, over one that is there.
+fn put(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    let put = || -> std::io::Result<()> {
+        let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        // Readable as far as the umask lets it, as if it were written in place.
+        let open = std::fs::Permissions::from_mode(0o666);
+        let mut file = tempfile::Builder::new().prefix(".lodger-").permissions(open).tempfile_in(dir)?;
+        file.write_all(bytes)?;
+        file.persist(path)?;
+        Ok(())
+    };
+    put().with_context(|| format!("cannot write `{}`", path.display()))
 }
 
 /// An app or alias, as the library takes it.

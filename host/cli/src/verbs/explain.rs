@@ -1,5 +1,7 @@
 //! `lodger explain`: everything an addon may touch, and which line says so.
 
+use lodger::Grant;
+
 use crate::context::Context;
 use crate::output;
 
@@ -17,15 +19,18 @@ impl Explain {
             output::json(&grant)?;
             return Ok(0);
         }
-        for (title, may) in [("may", true), ("may not", false)] {
-            output::line(format!("{} {title}", grant.id));
-            let lines = grant.lines.iter().filter(|line| line.may == may);
-            output::table(
-                &lines.map(|line| vec![format!("  {}", line.what), line.because.clone()]).collect::<Vec<_>>(),
-            );
-            output::line("");
-        }
-        output::line(format!("grant {}", grant.digest));
+        show(&grant);
         Ok(0)
     }
+}
+
+/// A grant in plain words.
+pub fn show(grant: &Grant) {
+    for (title, may) in [("may", true), ("may not", false)] {
+        output::line(format!("{} {title}", grant.id));
+        let lines = grant.lines.iter().filter(|line| line.may == may);
+        output::table(&lines.map(|line| vec![format!("  {}", line.what), line.because.clone()]).collect::<Vec<_>>());
+        output::line("");
+    }
+    output::line(format!("grant {}", grant.digest));
 }
