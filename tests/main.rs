@@ -1,6 +1,8 @@
 //! Tests of the whole: the real binary and library, real components, real files.
 
 #[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod probe_suite;
 #[cfg(test)]
 mod support;
