@@ -2,6 +2,11 @@
 
 #[cfg(test)]
 mod author;
+#[cfg(test)]
+mod lifecycle;
+#[cfg(test)]
 mod probe_suite;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
 mod wat_suite;

@@ -118,11 +118,26 @@ impl Host {
     }
 
     pub fn addons(&self) -> Result<Vec<AddonInfo>> {
-        Ok(self.store.addons()?.into_iter().map(AddonInfo::from).collect())
+        self.store.addons()?.into_iter().map(|row| self.info(row)).collect()
     }
 
     pub fn addon(&self, id: &AddonId) -> Result<AddonInfo> {
-        self.store.addon(id)?.map(AddonInfo::from).ok_or_else(|| Error::UnknownAddon(id.to_string()))
+        let row = self.store.addon(id)?.ok_or_else(|| Error::UnknownAddon(id.to_string()))?;
+        self.info(row)
+    }
+
+    fn info(&self, mut row: AddonRow) -> Result<AddonInfo> {
+        if row.state != row.state.clone().settled() && !self.is_at_work(&row.id)? {
+            // Whoever was at work may have ended between the two looks.
+            row = self.store.addon(&row.id)?.unwrap_or(row);
+            row.state = row.state.settled();
+        }
+        Ok(row.into())
+    }
+
+    /// Whether somebody holds the addon's lock: only then is a state true that says something is under way.
+    pub(crate) fn is_at_work(&self, id: &AddonId) -> Result<bool> {
+        self.registry.lock_of(self, id).is_held()
     }
 
     /// Everything the addon may touch.
@@ -274,7 +289,10 @@ impl Host {
     pub fn apps(&self) -> Result<BTreeMap<Id, Vec<crate::Resource>>> {
         let mut apps: BTreeMap<Id, Vec<crate::Resource>> = BTreeMap::new();
         for row in self.store.resources()? {
-            apps.entry(row.app.clone()).or_default().push(row.into());
+            let app = row.app.clone();
+            if let Some(resource) = self.seen(row)? {
+                apps.entry(app).or_default().push(resource);
+            }
         }
         Ok(apps)
     }

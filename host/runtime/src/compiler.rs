@@ -229,8 +229,11 @@ fn unloadable(name: &str, source: wasmtime::Error) -> Error {
         return Error::Sandbox { action: "load code it has just compiled", source };
     }
     let message = source.root_cause().to_string().replace(" in the pooling allocator", "");
+    // The smallest size it can be instantiated with is over what the policy lets any call have.
+    let by_policy = message.contains("minimum");
+    let hint = by_policy.then(|| "limits.memory_bytes and limits.table_elements in lodger.toml".to_owned());
     let message = format!("needs more than one call has: {}", shown(&message, 500));
-    Error::Component { component: shown(name, 200), message, hint: None }
+    Error::Component { component: shown(name, 200), message, hint }
 }
 
 fn cache_name(engine: &wasmtime::Engine, digest: &str) -> String {

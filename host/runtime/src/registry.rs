@@ -145,6 +145,9 @@ impl Registry {
 async fn load(host: &Host, row: &AddonRow) -> Result<Addon> {
     let name = row.id.to_string();
     let manifest = Manifest::parse(&host.home.read_manifest(&row.id, &row.version)?)?;
+    let revoked = |refusals| Error::GrantRevoked { addon: row.id.clone(), refusals };
+    // What the policy does not admit is told before the component is loaded, which a tighter policy may make impossible.
+    Grant::decide(&manifest, &host.policy, &Facts::default(), host.extension.as_ref()).map_err(revoked)?;
     let mut component = None;
     if let Some(digest) = &row.component_digest {
         let wasm = || host.home.read_component(&row.id, &row.version);
@@ -152,7 +155,6 @@ async fn load(host: &Host, row: &AddonRow) -> Result<Addon> {
         component = Some(link(host, &name, &compiled)?);
     }
     let facts = component.as_ref().map(|linked| linked.facts.clone()).unwrap_or_default();
-    let revoked = |refusals| Error::GrantRevoked { addon: row.id.clone(), refusals };
     let grant = Grant::decide(&manifest, &host.policy, &facts, host.extension.as_ref()).map_err(revoked)?;
     if grant.digest != row.grant_digest {
         return Err(revoked(Vec::new()));

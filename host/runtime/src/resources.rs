@@ -228,7 +228,18 @@ impl Host {
 
     /// The resource an app has of an addon: under the alias, or the only one.
     pub fn resource(&self, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<Resource> {
-        self.only(app, addon, alias).map(Resource::from)
+        let unknown = || Error::UnknownResource { app: app.clone(), addon: addon.clone(), alias: alias.cloned() };
+        self.seen(self.only(app, addon, alias)?)?.ok_or_else(unknown)
+    }
+
+    /// The resource as it is shown; `None` where it went meanwhile.
+    pub(crate) fn seen(&self, row: ResourceRow) -> Result<Option<Resource>> {
+        if row.state == row.state.clone().settled() || self.is_at_work(&row.addon)? {
+            return Ok(Some(row.into()));
+        }
+        // Whoever was at work may have ended between the two looks.
+        let now = self.find(&row.app, &row.addon, row.alias.as_ref())?;
+        Ok(now.map(|row| Resource { state: row.state.clone().settled(), ..row.into() }))
     }
 
     fn only(&self, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<ResourceRow> {

@@ -1,5 +1,6 @@
 //! Every hook, well behaved: for tests of the lifecycle. Options of `provision` make it fail in a chosen way: `refuse`
-//! before the resource is made, `sleep_ms`, `panic` and `loop` after it, so that there is something to undo.
+//! before the resource is made, `sleep_ms`, `panic` and `loop` after it, so that there is something to undo, and `hang_once`
+//! after it the first time only, for tests that kill the host meanwhile and ask again.
 
 use std::{fs, io, thread::sleep, time::Duration};
 
@@ -23,18 +24,20 @@ impl provider::Guest for Probe {
         for option in &request.options {
             match option.name.as_str() {
                 "refuse" => return Err(Error::Conflict("asked to refuse".into())),
-                "sleep_ms" | "panic" | "loop" => {}
+                "sleep_ms" | "panic" | "loop" | "hang_once" => {}
                 other => return Err(Error::Invalid(format!("unknown option {other}"))),
             }
         }
         progress::step("making the resource");
         let (plan, region) = (request.plan.unwrap_or_default(), request.region.unwrap_or_default());
+        let asked_before = fs::exists(resource(&request.key))?;
         fs::write(resource(&request.key), format!("{plan}\n{region}\n"))?;
         for option in &request.options {
             match option.name.as_str() {
                 "sleep_ms" => sleep(Duration::from_millis(option.value.parse().unwrap_or(0))),
                 "panic" => panic!("asked to panic"),
-                "loop" => while std::hint::black_box(true) {},
+                "loop" => hang(),
+                "hang_once" if !asked_before => hang(),
                 _ => {}
             }
         }
@@ -75,6 +78,10 @@ impl health::Guest for Probe {
         eprintln!("hook check");
         Ok(health::Report { status: health::Status::Healthy, message: Some("all is well".into()) })
     }
+}
+
+fn hang() {
+    while std::hint::black_box(true) {}
 }
 
 /// Logs a call and counts it in `/data/calls`.

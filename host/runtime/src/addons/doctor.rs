@@ -46,7 +46,7 @@ impl Host {
         for row in self.store.addons()? {
             let subject = row.id.to_string();
             // A state that says something is under way is true while somebody holds the lock.
-            let held = self.registry.lock_of(self, &row.id).is_held()?;
+            let held = self.is_at_work(&row.id)?;
             let state = if held { row.state } else { row.state.settled() };
             if matches!(state, AddonState::Failed(_) | AddonState::Interrupted(_)) {
                 add(Severity::Error, &subject, format!("the addon is {state}"), Some(state.way_on(&row.id)));

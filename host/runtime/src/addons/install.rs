@@ -42,14 +42,16 @@ impl Host {
     pub async fn inspect(&self, path: &Path) -> Result<Incoming> {
         let package = Package::read(path, &self.policy.package)?;
         let mut facts = Facts::default();
+        let refused = |refusals| Error::GrantRefused { refusals };
+        // What the policy does not admit is told before the component is compiled, which takes its time.
+        Grant::decide(&package.manifest, &self.policy, &facts, self.extension.as_ref()).map_err(refused)?;
         if let (Some(name), Some(wasm)) = (&package.manifest.component, &package.component) {
             let digest = compiler::digest(wasm);
             let wasm = || Ok(wasm.clone());
             let component = self.compiler.load(&self.sandbox.engine, &self.home.key, name, &digest, wasm).await?;
             facts = registry::link(self, name, &component)?.facts;
         }
-        let grant = Grant::decide(&package.manifest, &self.policy, &facts, self.extension.as_ref())
-            .map_err(|refusals| Error::GrantRefused { refusals })?;
+        let grant = Grant::decide(&package.manifest, &self.policy, &facts, self.extension.as_ref()).map_err(refused)?;
         Ok(Incoming { package, grant })
     }
 
