@@ -7,7 +7,7 @@
 mod archive;
 mod directory;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
@@ -119,8 +119,22 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
+    /// An archive can have both; there is no way to write them.
+    fn no_file_is_a_directory(&self) -> Result<()> {
+        let files: BTreeSet<String> = self.entries.keys().map(|path| path.to_lowercase()).collect();
+        for path in &files {
+            let above =
+                path.match_indices('/').filter_map(|(end, _)| path.get(..end)).find(|above| files.contains(*above));
+            if let Some(above) = above {
+                return Err(self.refused(format!("`{}` is a file and a directory", shown(above, 200))));
+            }
+        }
+        Ok(())
+    }
+
     fn finish(mut self) -> Result<Package> {
         let Some(manifest) = self.manifest.take() else { return Err(self.refused("there is no `addon.json` in it")) };
+        self.no_file_is_a_directory()?;
         let digest = digest(&self.entries);
         let manifest_bytes = self.entries.remove(manifest::FILE).unwrap_or_default();
         let component = match &manifest.component {

@@ -1,7 +1,7 @@
 //! Packages as archives: tar in gzip, nothing but regular files and directories, the same bytes for the same content.
 
 use std::fs::File;
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Take, Write as _};
 use std::path::Path;
 
 use flate2::Compression;
@@ -43,13 +43,26 @@ pub(super) fn read(path: &Path, reader: &mut Reader<'_>) -> Result<()> {
         match kind {
             EntryType::Regular => {
                 reader.note(&name)?;
-                reader.add(&name, entry)?;
+                reader.add(&name, entry).map_err(|error| match error {
+                    Error::PackageRead { source, .. } => broken(source),
+                    other => other,
+                })?;
             }
             EntryType::Directory => reader.note(name.strip_suffix('/').unwrap_or(&name))?,
             _ => return Err(reader.refused(format!("`{}` is neither a file nor a directory", shown(&name, 200)))),
         }
     }
-    Ok(())
+    nothing_more(reader, archive.into_inner()).map_err(broken)?
+}
+
+/// Other readers go on after the end: past the closing zeros, or with another stream of gzip. What they would find there was
+/// not reviewed as it is installed.
+fn nothing_more(reader: &Reader<'_>, mut unpacked: Take<GzDecoder<&[u8]>>) -> std::io::Result<Result<()>> {
+    let mut rest = Vec::new();
+    unpacked.read_to_end(&mut rest)?;
+    let all_read = unpacked.limit() > 0 && unpacked.into_inner().into_inner().is_empty();
+    let over = all_read && rest.iter().all(|byte| *byte == 0);
+    Ok(if over { Ok(()) } else { Err(reader.refused("there is something after its end")) })
 }
 
 /// The package as an archive. The same package gives the same bytes: names in order, no times, owners or modes of its own.
