@@ -239,10 +239,11 @@ pub(super) fn read(bytes: &[u8]) -> Result<Raw, Problem> {
     let text =
         std::str::from_utf8(bytes).map_err(|error| whole(format!("not UTF-8 after byte {}", error.valid_up_to())))?;
     let mut json = serde_json::Deserializer::from_str(text);
-    let raw = serde_path_to_error::deserialize(&mut json).map_err(|error| Problem {
-        path: shown(&error.path().to_string(), 200),
-        message: shown(&error.inner().to_string(), 500),
-        hint: None,
+    let raw = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        // Where the text ends within a name there is no path to it: its object is what there is to name.
+        let path = error.path().to_string();
+        let path = path.strip_suffix(".?").or(path.strip_suffix('?').map(|_| ".")).unwrap_or(&path);
+        Problem { path: shown(path, 200), message: shown(&error.inner().to_string(), 500), hint: None }
     })?;
     json.end().map_err(|error| whole(format!("after the manifest: {error}")))?;
     Ok(raw)
