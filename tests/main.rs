@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod author;
 #[cfg(test)]
+mod bad_input;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod probe_suite;

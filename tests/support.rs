@@ -225,6 +225,7 @@ fn link_all(from: &Path, to: &Path) {
 /// A binary that has ended.
 #[derive(Debug)]
 pub struct Ran {
+    #[expect(dead_code, reason = "shown when a test fails")]
     pub command: String,
     /// The exit code, or minus the signal it died of.
     pub code: i32,

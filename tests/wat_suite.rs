@@ -63,8 +63,8 @@ fn single(own: &str) -> Vec<u8> {
 
 /// Installs and runs one component, as `wat/addon`.
 struct Bench {
-    lab: Lab,
     host: Host,
+    _lab: Lab,
 }
 
 impl Bench {
@@ -73,7 +73,7 @@ impl Bench {
         let package = lab.package("package", &manifest(limits), component);
         let host = lab.host().await;
         host.install(host.inspect(&package).await.unwrap(), false).await.unwrap();
-        Bench { lab, host }
+        Bench { host, _lab: lab }
     }
 
     async fn enable(&self) -> (Outcome<()>, lodger::Report) {
