@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::grant::{Facts, Grant};
 use crate::host::{Host, now_ms};
 use crate::id::AddonId;
+use crate::key::random;
 use crate::lifecycle::AddonState;
 use crate::package::Package;
 use crate::registry;
@@ -90,7 +91,8 @@ impl Host {
             dev,
             grant_digest: incoming.grant.digest.clone(),
             state: AddonState::Installed,
-            revision: 0,
+            // Never one that an addon of this id had before.
+            revision: i64::from_ne_bytes(random()?) >> 1,
             data: Size::default(),
             installed_at: now_ms() / 1000,
             id,
