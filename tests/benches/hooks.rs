@@ -162,7 +162,9 @@ async fn compare(
     mut first: impl AsyncFnMut() -> anyhow::Result<()>,
     mut second: impl AsyncFnMut() -> anyhow::Result<()>,
 ) -> anyhow::Result<(f64, f64, f64)> {
-    (turn(&mut first).await?, turn(&mut second).await?); // warm both up
+    // Warms both up.
+    turn(&mut first).await?;
+    turn(&mut second).await?;
     let (mut one, mut two, mut ratio) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let (a, b) = if round % 2 == 0 {

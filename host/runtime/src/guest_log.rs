@@ -8,7 +8,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamResult};
 
-use crate::text::{redact, shown};
+use crate::text::{REDACTED, SECRET_MIN, redact, shown};
 
 /// Most bytes a guest may write before it asks again.
 const WRITE_CHUNK: usize = 64 << 10;
@@ -57,11 +57,25 @@ impl GuestLog {
         if kept.bytes.is_empty() {
             return Vec::new();
         }
-        // Redacted before it is split, so that a secret of several lines is found.
-        let text = String::from_utf8_lossy(&kept.bytes);
-        let text = redact(&text, secrets);
+        // Redacted before it is split, so that a secret of several lines is found; and where the limit has cut one in two.
+        let cut = if kept.dropped > 0 { begun_at_the_end(&kept.bytes, secrets) } else { 0 };
+        let whole = kept.bytes.len() - cut;
+        let text = String::from_utf8_lossy(kept.bytes.get(..whole).unwrap_or_default());
+        let mut text = redact(&text, secrets);
+        if cut > 0 {
+            text.to_mut().push_str(REDACTED);
+        }
         text.lines().filter(|line| !line.is_empty()).map(|line| shown(line, LINE_MAX)).collect()
     }
+}
+
+/// How many of the last bytes are the beginning of a secret.
+fn begun_at_the_end(bytes: &[u8], secrets: &[String]) -> usize {
+    let begun = |secret: &String| {
+        let beginnings = (SECRET_MIN..secret.len()).rev().filter_map(|length| secret.as_bytes().get(..length));
+        beginnings.into_iter().find(|beginning| bytes.ends_with(beginning)).map_or(0, <[u8]>::len)
+    };
+    secrets.iter().map(begun).max().unwrap_or(0)
 }
 
 impl IsTerminal for GuestLog {
@@ -112,5 +126,24 @@ impl AsyncWrite for GuestLog {
 
     fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_cut_in_two_by_the_limit_is_redacted_too() {
+        let secrets = ["hunter22-and-more".to_owned()];
+        for (said, lines) in [
+            ("pw=hunter22-and-more!", vec!["pw=[redacted]"]),
+            ("password hunter22-and-more", vec!["password [redacted]"]),
+            ("the long password is hunter22-and-more", vec!["the long password is"]),
+        ] {
+            let log = GuestLog::new(20);
+            log.take_in(said.as_bytes());
+            assert_eq!(log.lines(&secrets), lines, "{said}");
+        }
     }
 }

@@ -177,10 +177,13 @@ impl Host {
         Ok(call)
     }
 
-    /// Only a resource of the store is provisioned or unprovisioned: what the guest makes must be found again.
+    /// Only a resource of the store is provisioned: what the guest makes must be found again. Unprovisioning what is not
+    /// there is fine with the guest, and leaves nothing.
     fn knows(&self, addon: &AddonId, request: &HookRequest) -> Result<()> {
-        match request.key() {
-            Some(key) if !self.store.has_resource(addon, key)? => Err(Error::UnknownKey(shown(key, 60))),
+        match request {
+            HookRequest::Provision(asked) if !self.store.has_resource(addon, &asked.key)? => {
+                Err(Error::UnknownKey(shown(&asked.key, 60)))
+            }
             _ => Ok(()),
         }
     }

@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 pub const REDACTED: &str = "[redacted]";
 
 /// Secrets shorter than this are not searched for in text: replacing them would garble it and give them away.
-const SECRET_MIN: usize = 4;
+pub const SECRET_MIN: usize = 4;
 
 /// One line, at most `max` bytes before escaping: control, format and bidirectional characters become `\u{…}`.
 pub fn shown(text: &str, max: usize) -> String {
