@@ -187,27 +187,21 @@ pub(super) fn insert_call(transaction: &Transaction<'_>, call: &CallRow) -> rusq
     let report = call.report.as_ref().map(to_json).transpose()?;
     transaction
         .prepare_cached(
-            "INSERT INTO call (id, addon, hook, key, actor, started_at, outcome, detail, report)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            "INSERT INTO call (addon, id, hook, key, actor, started_at, outcome, detail, report, log)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
-            call.id,
             call.addon,
+            call.id,
             call.hook,
             call.key,
             call.actor,
             call.started_at,
             call.outcome,
             call.detail,
-            report
+            report,
+            call.log
         ])?;
-    insert_log(transaction, call)
-}
-
-fn insert_log(transaction: &Transaction<'_>, call: &CallRow) -> rusqlite::Result<()> {
-    if let Some(log) = &call.log {
-        transaction.prepare_cached("INSERT INTO log (call, text) VALUES (?1, ?2)")?.execute(params![call.id, log])?;
-    }
     Ok(())
 }
 
@@ -220,19 +214,19 @@ fn set_state(transaction: &Transaction<'_>, addon: &str, state: &AddonState) -> 
 
 /// Law 3: whoever holds the lock and finds something under way knows that it was cut off.
 fn settle(transaction: &Transaction<'_>, addon: &str) -> rusqlite::Result<()> {
-    let cut_off = transaction
-        .prepare_cached("UPDATE call SET outcome = 'interrupted' WHERE addon = ?1 AND outcome IS NULL")?
-        .execute(params![addon])?;
-    if cut_off == 0 {
-        return Ok(());
-    }
-    let state: Option<AddonState> = transaction
-        .prepare_cached("SELECT state FROM addon WHERE id = ?1")?
-        .query_row(params![addon], |row| parsed(row, "state"))
+    let found: Option<(Option<String>, AddonState)> = transaction
+        .prepare_cached("SELECT running, state FROM addon WHERE id = ?1")?
+        .query_row(params![addon], |row| Ok((row.get(0)?, parsed(row, "state")?)))
         .optional()?;
-    if let Some(state) = state {
-        set_state(transaction, addon, &state.settled())?;
-    }
+    let Some((Some(running), state)) = found else { return Ok(()) };
+    transaction.execute(
+        "UPDATE call SET outcome = 'interrupted' WHERE addon = ?1 AND id = ?2 AND outcome IS NULL",
+        params![addon, running],
+    )?;
+    transaction.execute(
+        "UPDATE addon SET running = NULL, state = ?2 WHERE id = ?1",
+        params![addon, state.settled().to_string()],
+    )?;
     for under_way in [ResourceState::Provisioning, ResourceState::Deprovisioning] {
         transaction.execute(
             "UPDATE resource SET state = ?3 WHERE addon = ?1 AND state = ?2",
@@ -388,9 +382,9 @@ impl Store {
         self.write("note the start of a call", |transaction| {
             settle(transaction, &call.addon)?;
             insert_call(transaction, call)?;
-            if let Some(state) = state {
-                set_state(transaction, &call.addon, &state)?;
-            }
+            transaction
+                .prepare_cached("UPDATE addon SET running = ?2, state = coalesce(?3, state) WHERE id = ?1")?
+                .execute(params![call.addon, call.id, state.map(|state| state.to_string())])?;
             if let Some(new) = new {
                 put_resource(transaction, new)?;
             } else if let (true, Some(key)) = (call.hook == HookName::Unprovision.name(), &call.key) {
@@ -405,17 +399,21 @@ impl Store {
         self.write("note the end of a call", |transaction| {
             let report = call.report.as_ref().map(to_json).transpose()?;
             transaction
-                .prepare_cached("UPDATE call SET outcome = ?2, detail = ?3, report = ?4 WHERE id = ?1")?
-                .execute(params![call.id, call.outcome, call.detail, report])?;
-            insert_log(transaction, call)?;
-            if let Some(state) = &finish.state {
-                set_state(transaction, &call.addon, state)?;
-            }
-            if let Some(data) = finish.data {
-                transaction
-                    .prepare_cached("UPDATE addon SET data_bytes = ?2, data_files = ?3 WHERE id = ?1")?
-                    .execute(params![call.addon, data.bytes, data.files])?;
-            }
+                .prepare_cached(
+                    "UPDATE call SET outcome = ?3, detail = ?4, report = ?5, log = ?6 WHERE addon = ?1 AND id = ?2",
+                )?
+                .execute(params![call.addon, call.id, call.outcome, call.detail, report, call.log])?;
+            transaction
+                .prepare_cached(
+                    "UPDATE addon SET running = NULL, state = coalesce(?2, state), data_bytes = coalesce(?3, data_bytes),
+                                      data_files = coalesce(?4, data_files) WHERE id = ?1",
+                )?
+                .execute(params![
+                    call.addon,
+                    finish.state.as_ref().map(ToString::to_string),
+                    finish.data.map(|data| data.bytes),
+                    finish.data.map(|data| data.files)
+                ])?;
             match (&finish.resource, &call.key) {
                 (Some(end), Some(key)) => end_resource(transaction, key, end),
                 _ => Ok(()),
@@ -425,19 +423,26 @@ impl Store {
 
     /// The newest calls first; of one addon, or of all.
     pub fn calls(&self, addon: Option<&AddonId>, most: u32) -> Result<Vec<CallRow>> {
-        let addon = addon.map(ToString::to_string);
-        self.read("list calls", |connection| {
-            let sql = "SELECT call.*, NULL AS log FROM call
-                       WHERE ?1 IS NULL OR addon = ?1 ORDER BY id DESC LIMIT ?2";
-            collect(connection, sql, params![addon, most], call)
-        })
+        let addons = match addon {
+            Some(addon) => vec![addon.clone()],
+            None => self.addons()?.into_iter().map(|row| row.id).collect(),
+        };
+        let mut calls = Vec::new();
+        for addon in addons {
+            calls.extend(self.read("list calls", |connection| {
+                let sql = "SELECT * FROM call WHERE addon = ?1 ORDER BY id DESC LIMIT ?2";
+                collect(connection, sql, params![addon.to_string(), most], call)
+            })?);
+        }
+        calls.sort_by(|one, other| other.id.cmp(&one.id));
+        calls.truncate(most as usize);
+        Ok(calls)
     }
 
     /// Calls after `after` that have said something, the oldest first.
     pub fn logs(&self, addon: &AddonId, after: &str, most: u32) -> Result<Vec<CallRow>> {
         self.read("read logs", |connection| {
-            let sql = "SELECT call.*, log.text AS log FROM call JOIN log ON log.call = call.id
-                       WHERE addon = ?1 AND call.id > ?2 ORDER BY call.id LIMIT ?3";
+            let sql = "SELECT * FROM call WHERE addon = ?1 AND id > ?2 AND log IS NOT NULL ORDER BY id LIMIT ?3";
             collect(connection, sql, params![addon.to_string(), after, most], call)
         })
     }
