@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use lodger::ProvisionRequest;
 use wasmtime::Store;
 use wasmtime::component::{Component, InstancePre, Linker, ResourceTable};
 use wasmtime_wasi::filesystem::FsPerms;
@@ -80,20 +79,12 @@ impl Bare {
         accepted(answer)
     }
 
-    pub async fn provision(&self, request: &ProvisionRequest) -> wasmtime::Result<()> {
-        let request = provider::exports::lodger::addon::provider::ProvisionRequest {
-            key: request.key.clone(),
-            app: request.app.clone(),
-            alias: request.alias.clone(),
-            plan: None,
-            plan_options: Vec::new(),
-            options: Vec::new(),
-            region: None,
-            log_input: None,
-        };
+    pub async fn unprovision(&self) -> wasmtime::Result<()> {
+        use provider::exports::lodger::addon::provider::{UnprovisionReason, UnprovisionRequest};
+        let request = UnprovisionRequest { key: "none".to_owned(), id: None, reason: UnprovisionReason::Removed };
         let mut store = self.store(FsPerms::ReadWrite)?;
         let hooks = self.provider.instantiate_async(&mut store).await?;
-        let answer = hooks.lodger_addon_provider().call_provision(&mut store, &request).await?;
+        let answer = hooks.lodger_addon_provider().call_unprovision(&mut store, &request).await?;
         accepted(answer)
     }
 }

@@ -14,7 +14,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use lodger::{Access, Add, AddonId, Config, HookRequest, Host, Package, Policy, ProvisionRequest, ResourceRef};
+use lodger::{
+    Access, Add, AddonId, Config, HookRequest, Host, Package, Policy, ResourceRef, UnprovisionReason,
+    UnprovisionRequest,
+};
 
 use bare::{Bare, Floor};
 
@@ -81,7 +84,7 @@ struct Bench {
     host: Arc<Host>,
     addon: AddonId,
     resource: ResourceRef,
-    provision: ProvisionRequest,
+    unprovision: UnprovisionRequest,
     home: tempfile::TempDir,
 }
 
@@ -110,17 +113,8 @@ impl Bench {
         ensure!(done.outcome.is_completed(), "{}", done.outcome);
         let id = host.resource(&"shop".parse()?, &addon, None)?.id.context("no id")?;
         let resource = ResourceRef { key: id.clone(), id: id.clone(), private: "password".to_owned() };
-        let provision = ProvisionRequest {
-            key: id,
-            app: "shop".to_owned(),
-            alias: String::new(),
-            plan: None,
-            plan_options: Vec::new(),
-            options: Vec::new(),
-            region: None,
-            log_input: None,
-        };
-        Ok(Bench { host: Arc::new(host), addon, resource, provision, home })
+        let unprovision = UnprovisionRequest { key: "none".to_owned(), id: None, reason: UnprovisionReason::Removed };
+        Ok(Bench { host: Arc::new(host), addon, resource, unprovision, home })
     }
 
     async fn url(&self) -> anyhow::Result<()> {
@@ -139,8 +133,9 @@ impl Bench {
         Ok(())
     }
 
+    /// The record alone: what is unprovisioned is not there, so that no resource changes with it.
     async fn durable(&self) -> anyhow::Result<()> {
-        let call = self.host.call(&self.addon, HookRequest::Provision(self.provision.clone())).await?;
+        let call = self.host.call(&self.addon, HookRequest::Unprovision(self.unprovision.clone())).await?;
         ensure!(call.outcome.is_completed(), "{}", call.outcome);
         Ok(())
     }
@@ -227,7 +222,7 @@ async fn measure() -> anyhow::Result<Figures> {
     let floor = Floor::new(bench.home.path())?;
     let floored = async || {
         floor.commit("started")?;
-        bare.provision(&bench.provision).await.map_err(any)?;
+        bare.unprovision().await.map_err(any)?;
         floor.commit("finished")
     };
     let (floor_us, durable_us, ratio) = compare(floored, async || bench.durable().await).await?;

@@ -111,10 +111,6 @@ impl Home {
         self.root.join("lodger.db")
     }
 
-    pub fn mark_path(&self) -> PathBuf {
-        self.root.join("locks").join(".changed")
-    }
-
     pub fn cache(&self) -> PathBuf {
         self.root.join("cache")
     }

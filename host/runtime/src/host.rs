@@ -122,7 +122,7 @@ impl Host {
         }
         let home = Home::open(&config.home)?;
         let policy = home.policy()?;
-        let store = Store::open(&home.store_path(), &home.mark_path())?;
+        let store = Store::open(&home.store_path())?;
         let copied = is_copied(&store, &home)?;
         let calls_max = config.concurrent_calls.unwrap_or(policy.concurrent_calls).clamp(1, policy.concurrent_calls);
         let sandbox = Sandbox::new(calls_max, &policy.ceilings, config.extension.as_ref())?;

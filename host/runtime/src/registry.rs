@@ -5,7 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
 
 use wasmtime::component::{Component, InstancePre};
 use wasmtime_wasi::filesystem::{Dir, FsPerms, OpenMode};
@@ -19,7 +18,7 @@ use crate::id::AddonId;
 use crate::lock::AddonLock;
 use crate::manifest::Manifest;
 use crate::sandbox::{Extension, Guest};
-use crate::store::{AddonRow, Revision};
+use crate::store::{AddonRow, Mark, Revision};
 use crate::tree::Size;
 
 /// One addon, ready to be called.
@@ -72,17 +71,7 @@ pub(crate) struct Hooks {
 struct Known {
     addon: Arc<Addon>,
     now: Revision,
-    mark: u64,
-    seen: Instant,
-}
-
-/// A process that dies between its change and the new mark leaves others unaware for this long.
-const TRUST: Duration = Duration::from_millis(100);
-
-impl Known {
-    fn is_fresh(&self, mark: u64) -> bool {
-        mark != 0 && self.mark == mark && self.seen.elapsed() < TRUST
-    }
+    mark: Option<Mark>,
 }
 
 #[derive(Default)]
@@ -109,7 +98,7 @@ impl Registry {
     pub async fn get(&self, host: &Host, id: &AddonId) -> Result<(Arc<Addon>, Revision)> {
         let known = lock(&self.addons).get(id).cloned();
         match known {
-            Some(known) if known.is_fresh(host.store.mark()) => Ok((known.addon, known.now)),
+            Some(known) if known.mark.is_some() && known.mark == host.store.mark() => Ok((known.addon, known.now)),
             known => self.look(host, id, known).await,
         }
     }
@@ -132,7 +121,7 @@ impl Registry {
             Some(known) => known.addon,
             None => Arc::new(load(host, &host.store.addon(id)?.ok_or_else(unknown)?).await?),
         };
-        let known = Known { addon: addon.clone(), now: now.clone(), mark, seen: Instant::now() };
+        let known = Known { addon: addon.clone(), now: now.clone(), mark };
         lock(&self.addons).insert(id.clone(), known);
         Ok((addon, now))
     }

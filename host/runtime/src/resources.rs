@@ -99,12 +99,11 @@ impl Host {
     /// refusal.
     pub async fn add(&self, add: Add) -> Result<Done<Resource>> {
         let locked = self.lock(&add.addon).await?;
-        let (row, is_new) = self.check_add(&locked, &add)?;
+        let row = self.check_add(&locked, &add)?;
         if row.state == ResourceState::Active {
             return Ok(Done::already(row.into()));
         }
         let request = provision_request(&locked.addon, &row);
-        debug_assert!(is_new || !row.key.is_empty());
         let call = self.call_locked(&locked, HookRequest::Provision(request), Some(row.clone())).await?;
         let done = Done::by(HookName::Provision, call, |_| ());
         match &done.outcome {
@@ -127,11 +126,11 @@ impl Host {
     /// Whether [`Host::add`] would change anything; does nothing.
     pub async fn would_add(&self, add: &Add) -> Result<bool> {
         let locked = self.lock(&add.addon).await?;
-        Ok(self.check_add(&locked, add)?.0.state != ResourceState::Active)
+        Ok(self.check_add(&locked, add)?.state != ResourceState::Active)
     }
 
-    /// The resource as it would be, and whether it is a new one: the one already there, one to try again, or a new one.
-    fn check_add(&self, locked: &Locked, add: &Add) -> Result<(ResourceRow, bool)> {
+    /// The resource as it would be: the one already there, one to try again, or a new one.
+    fn check_add(&self, locked: &Locked, add: &Add) -> Result<ResourceRow> {
         let addon = &locked.addon;
         crate::host::permit(addon, &locked.state, HookName::Provision)?;
         check_options(&add.options)?;
@@ -151,7 +150,7 @@ impl Host {
             return match there.state {
                 _ if there.plan != plan => Err(other("plan")),
                 _ if there.options != add.options => Err(other("options")),
-                ResourceState::Active | ResourceState::Interrupted(HookName::Provision) => Ok((there, false)),
+                ResourceState::Active | ResourceState::Interrupted(HookName::Provision) => Ok(there),
                 state => Err(Error::ResourceState {
                     app: add.app.clone(),
                     addon: addon.id.clone(),
@@ -174,7 +173,7 @@ impl Host {
             message: None,
             created_at: now_ms(),
         };
-        Ok((row, true))
+        Ok(row)
     }
 
     /// The names the addon's variables have in this app, none of them taken.

@@ -1,0 +1,327 @@
+//! The statements: what is read from and written to the tables.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{OptionalExtension as _, Row, Transaction, params};
+
+use super::Store;
+use super::rows::{
+    AddonRow, CallRow, Finish, ResourceEnd, ResourceRow, Revision, addon, call, collect, parsed, resource, size,
+    to_json,
+};
+use crate::error::Result;
+use crate::hook::HookName;
+use crate::id::{AddonId, Id};
+use crate::lifecycle::{AddonState, ResourceState};
+
+pub(super) fn insert_call(transaction: &Transaction<'_>, call: &CallRow) -> rusqlite::Result<()> {
+    let report = call.report.as_ref().map(to_json).transpose()?;
+    transaction
+        .prepare_cached(
+            "INSERT INTO call (addon, id, hook, key, actor, started_at, outcome, detail, report, log)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+        )?
+        .execute(params![
+            call.addon,
+            call.id,
+            call.hook,
+            call.key,
+            call.actor,
+            call.started_at,
+            call.outcome,
+            call.detail,
+            report,
+            call.log
+        ])?;
+    Ok(())
+}
+
+fn set_state(transaction: &Transaction<'_>, addon: &str, state: &AddonState) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("UPDATE addon SET state = ?2 WHERE id = ?1")?
+        .execute(params![addon, state.to_string()])?;
+    Ok(())
+}
+
+/// Law 3: whoever holds the lock and finds something under way knows that it was cut off.
+fn settle(transaction: &Transaction<'_>, addon: &str) -> rusqlite::Result<()> {
+    let found: Option<(Option<String>, AddonState)> = transaction
+        .prepare_cached("SELECT running, state FROM addon WHERE id = ?1")?
+        .query_row(params![addon], |row| Ok((row.get(0)?, parsed(row, "state")?)))
+        .optional()?;
+    let Some((Some(running), state)) = found else { return Ok(()) };
+    transaction.execute(
+        "UPDATE call SET outcome = 'interrupted' WHERE addon = ?1 AND id = ?2 AND outcome IS NULL",
+        params![addon, running],
+    )?;
+    transaction.execute(
+        "UPDATE addon SET running = NULL, state = ?2 WHERE id = ?1",
+        params![addon, state.settled().to_string()],
+    )?;
+    for under_way in [ResourceState::Provisioning, ResourceState::Deprovisioning] {
+        transaction.execute(
+            "UPDATE resource SET state = ?3 WHERE addon = ?1 AND state = ?2",
+            params![addon, under_way.to_string(), under_way.clone().settled().to_string()],
+        )?;
+    }
+    Ok(())
+}
+
+impl Store {
+    pub fn meta(&self, name: &'static str) -> Result<Option<String>> {
+        self.read("read its description", |connection| {
+            connection.query_row("SELECT value FROM meta WHERE name = ?1", [name], |row| row.get(0)).optional()
+        })
+    }
+
+    pub fn set_meta(&self, name: &'static str, value: &str) -> Result<()> {
+        self.write("note its description", |transaction| {
+            transaction.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)", params![name, value])?;
+            Ok(())
+        })
+    }
+
+    pub fn addons(&self) -> Result<Vec<AddonRow>> {
+        self.read("list addons", |connection| collect(connection, "SELECT * FROM addon ORDER BY id", [], addon))
+    }
+
+    pub fn addon(&self, id: &AddonId) -> Result<Option<AddonRow>> {
+        self.read("find an addon", |connection| {
+            let mut statement = connection.prepare_cached("SELECT * FROM addon WHERE id = ?1")?;
+            statement.query_row([id.to_string()], addon).optional()
+        })
+    }
+
+    /// On the path of every call: one short query.
+    pub fn revision(&self, id: &str) -> Result<Option<Revision>> {
+        self.read("find an addon", |connection| {
+            let sql = "SELECT state, revision, data_bytes, data_files FROM addon WHERE id = ?1";
+            let read = |row: &Row<'_>| {
+                Ok(Revision { state: parsed(row, "state")?, revision: row.get("revision")?, data: size(row)? })
+            };
+            connection.prepare_cached(sql)?.query_row([id], read).optional()
+        })
+    }
+
+    pub fn put_addon(&self, row: &AddonRow) -> Result<()> {
+        self.write("note an addon", |transaction| {
+            transaction.execute(
+                "INSERT INTO addon (id, version, digest, component_digest, dev, grant_digest, state, revision,
+                                    data_bytes, data_files, installed_at)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                 ON CONFLICT (id) DO UPDATE SET version = ?2, digest = ?3, component_digest = ?4, dev = ?5,
+                    grant_digest = ?6, revision = revision + 1, installed_at = ?11",
+                params![
+                    row.id.to_string(),
+                    row.version.to_string(),
+                    row.digest,
+                    row.component_digest,
+                    row.dev,
+                    row.grant_digest,
+                    row.state.to_string(),
+                    row.revision,
+                    row.data.bytes,
+                    row.data.files,
+                    row.installed_at
+                ],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Sets the state outside a call: an addon without `setup`, or what `health` has found.
+    pub fn set_addon_state(&self, id: &AddonId, state: &AddonState) -> Result<()> {
+        let id = id.to_string();
+        self.write("note a state", |transaction| {
+            settle(transaction, &id)?;
+            set_state(transaction, &id, state)
+        })
+    }
+
+    /// Forgets an addon and its calls. It must have no resources.
+    pub fn delete_addon(&self, id: &AddonId) -> Result<()> {
+        let id = id.to_string();
+        self.write("forget an addon", |transaction| {
+            transaction.execute("DELETE FROM call WHERE addon = ?1", [&id])?;
+            transaction.execute("DELETE FROM addon WHERE id = ?1", [&id])?;
+            Ok(())
+        })
+    }
+
+    /// Sealed values by name.
+    pub fn settings(&self, id: &AddonId) -> Result<BTreeMap<String, Vec<u8>>> {
+        self.read("read settings", |connection| {
+            let mut statement = connection.prepare_cached("SELECT name, value FROM setting WHERE addon = ?1")?;
+            statement.query_map([id.to_string()], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+        })
+    }
+
+    /// Sets a sealed value, or removes it.
+    pub fn set_setting(&self, id: &AddonId, name: &str, value: Option<&[u8]>) -> Result<()> {
+        let id = id.to_string();
+        self.write("note a setting", |transaction| {
+            match value {
+                Some(value) => transaction.execute(
+                    "INSERT OR REPLACE INTO setting (addon, name, value) VALUES (?1, ?2, ?3)",
+                    params![id, name, value],
+                )?,
+                None => transaction.execute("DELETE FROM setting WHERE addon = ?1 AND name = ?2", params![id, name])?,
+            };
+            transaction.execute("UPDATE addon SET revision = revision + 1 WHERE id = ?1", [&id])?;
+            Ok(())
+        })
+    }
+
+    pub fn resources_of_app(&self, app: &Id) -> Result<Vec<ResourceRow>> {
+        self.read("list resources", |connection| {
+            let sql = "SELECT * FROM resource WHERE app = ?1 ORDER BY created_at, key";
+            collect(connection, sql, [app.as_str()], resource)
+        })
+    }
+
+    pub fn resources_of_addon(&self, id: &AddonId) -> Result<Vec<ResourceRow>> {
+        self.read("list resources", |connection| {
+            let sql = "SELECT * FROM resource WHERE addon = ?1 ORDER BY created_at, key";
+            collect(connection, sql, [id.to_string()], resource)
+        })
+    }
+
+    pub fn resources(&self) -> Result<Vec<ResourceRow>> {
+        self.read("list resources", |connection| {
+            collect(connection, "SELECT * FROM resource ORDER BY app, created_at, key", [], resource)
+        })
+    }
+
+    pub fn has_resource(&self, id: &AddonId, key: &str) -> Result<bool> {
+        self.read("look for a resource", |connection| {
+            connection
+                .prepare_cached("SELECT 1 FROM resource WHERE addon = ?1 AND key = ?2")?
+                .exists(params![id.to_string(), key])
+        })
+    }
+
+    pub fn guest_id_is_taken(&self, id: &AddonId, guest_id: &str, key: &str) -> Result<bool> {
+        self.read("look for an id", |connection| {
+            connection
+                .prepare_cached("SELECT 1 FROM resource WHERE addon = ?1 AND guest_id = ?2 AND key <> ?3")?
+                .exists(params![id.to_string(), guest_id, key])
+        })
+    }
+
+    /// Commits that a mutating call is about to enter the guest, with the states it begins with.
+    pub fn started(&self, call: &CallRow, state: Option<AddonState>, new: Option<&ResourceRow>) -> Result<()> {
+        self.write("note the start of a call", |transaction| {
+            settle(transaction, &call.addon)?;
+            insert_call(transaction, call)?;
+            transaction
+                .prepare_cached("UPDATE addon SET running = ?2, state = coalesce(?3, state) WHERE id = ?1")?
+                .execute(params![call.addon, call.id, state.map(|state| state.to_string())])?;
+            if let Some(new) = new {
+                put_resource(transaction, new)?;
+            } else if let (true, Some(key)) = (call.hook == HookName::Unprovision.name(), &call.key) {
+                set_resource_state(transaction, key, &ResourceState::Deprovisioning)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Commits how a mutating call ended, with everything that follows from it.
+    pub fn finished(&self, call: &CallRow, finish: &Finish) -> Result<()> {
+        self.write("note the end of a call", |transaction| {
+            let report = call.report.as_ref().map(to_json).transpose()?;
+            transaction
+                .prepare_cached(
+                    "UPDATE call SET outcome = ?3, detail = ?4, report = ?5, log = ?6 WHERE addon = ?1 AND id = ?2",
+                )?
+                .execute(params![call.addon, call.id, call.outcome, call.detail, report, call.log])?;
+            transaction
+                .prepare_cached(
+                    "UPDATE addon SET running = NULL, state = coalesce(?2, state), data_bytes = coalesce(?3, data_bytes),
+                                      data_files = coalesce(?4, data_files) WHERE id = ?1",
+                )?
+                .execute(params![
+                    call.addon,
+                    finish.state.as_ref().map(ToString::to_string),
+                    finish.data.map(|data| data.bytes),
+                    finish.data.map(|data| data.files)
+                ])?;
+            match (&finish.resource, &call.key) {
+                (Some(end), Some(key)) => end_resource(transaction, key, end),
+                _ => Ok(()),
+            }
+        })
+    }
+
+    /// The newest calls first; of one addon, or of all.
+    pub fn calls(&self, addon: Option<&AddonId>, most: u32) -> Result<Vec<CallRow>> {
+        let addons = match addon {
+            Some(addon) => vec![addon.clone()],
+            None => self.addons()?.into_iter().map(|row| row.id).collect(),
+        };
+        let mut calls = Vec::new();
+        for addon in addons {
+            calls.extend(self.read("list calls", |connection| {
+                let sql = "SELECT * FROM call WHERE addon = ?1 ORDER BY id DESC LIMIT ?2";
+                collect(connection, sql, params![addon.to_string(), most], call)
+            })?);
+        }
+        calls.sort_by(|one, other| other.id.cmp(&one.id));
+        calls.truncate(most as usize);
+        Ok(calls)
+    }
+
+    /// Calls after `after` that have said something, the oldest first.
+    pub fn logs(&self, addon: &AddonId, after: &str, most: u32) -> Result<Vec<CallRow>> {
+        self.read("read logs", |connection| {
+            let sql = "SELECT * FROM call WHERE addon = ?1 AND id > ?2 AND log IS NOT NULL ORDER BY id LIMIT ?3";
+            collect(connection, sql, params![addon.to_string(), after, most], call)
+        })
+    }
+}
+
+fn put_resource(transaction: &Transaction<'_>, row: &ResourceRow) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO resource (key, addon, app, alias, plan, options, variables, state, created_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT (key) DO UPDATE SET state = ?8",
+        )?
+        .execute(params![
+            row.key,
+            row.addon.to_string(),
+            row.app.as_str(),
+            row.alias.as_ref().map_or("", Id::as_str),
+            row.plan.as_ref().map(Id::as_str),
+            to_json(&row.options)?,
+            to_json(&row.variables)?,
+            row.state.to_string(),
+            row.created_at
+        ])?;
+    Ok(())
+}
+
+fn set_resource_state(transaction: &Transaction<'_>, key: &str, state: &ResourceState) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("UPDATE resource SET state = ?2 WHERE key = ?1")?
+        .execute(params![key, state.to_string()])?;
+    Ok(())
+}
+
+fn end_resource(transaction: &Transaction<'_>, key: &str, end: &ResourceEnd) -> rusqlite::Result<()> {
+    match end {
+        ResourceEnd::State(state) => set_resource_state(transaction, key, state),
+        ResourceEnd::Gone => {
+            transaction.prepare_cached("DELETE FROM resource WHERE key = ?1")?.execute([key])?;
+            Ok(())
+        }
+        ResourceEnd::Active { id, private, message, log_drain_url } => {
+            transaction
+                .prepare_cached(
+                    "UPDATE resource SET state = ?2, guest_id = ?3, private = ?4, message = ?5, log_drain_url = ?6
+                     WHERE key = ?1",
+                )?
+                .execute(params![key, ResourceState::Active.to_string(), id, private, message, log_drain_url])?;
+            Ok(())
+        }
+    }
+}
