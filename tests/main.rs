@@ -5,6 +5,8 @@ mod author;
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod capacity;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod probe_suite;
