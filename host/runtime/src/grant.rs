@@ -326,6 +326,11 @@ impl Settings {
         &self.secrets
     }
 
+    /// All that is to be redacted from text of a call that was handed this private value.
+    pub fn secrets_and(&self, private: Option<&String>) -> Vec<String> {
+        self.secrets.iter().chain(private).cloned().collect()
+    }
+
     /// # Errors
     /// Why this name may not be read this way, for the guest.
     pub fn read(&self, name: &str, access: SettingAccess) -> Result<Option<String>, String> {

@@ -332,18 +332,12 @@ impl Host {
                 None => Err(wasmtime::format_err!("no component")),
             })
             .await;
-        let outcome = match ended.outcome {
-            Outcome::Completed(Ok(answer)) => Outcome::Completed(answer),
-            Outcome::Completed(Err(error)) => {
-                let mut secrets = addon.settings.secrets().to_vec();
-                secrets.extend(ended.private.clone());
-                Outcome::Refused(Refused::by_guest(error, &secrets))
+        let outcome = ended.outcome.and_then(|answer| match answer {
+            Ok(answer) => Outcome::Completed(answer),
+            Err(error) => {
+                Outcome::Refused(Refused::by_guest(error, &addon.settings.secrets_and(ended.private.as_ref())))
             }
-            Outcome::Refused(refused) => Outcome::Refused(refused),
-            Outcome::Trapped { reason } => Outcome::Trapped { reason },
-            Outcome::DeadlineExceeded { deadline } => Outcome::DeadlineExceeded { deadline },
-            Outcome::LimitExceeded { limit, value } => Outcome::LimitExceeded { limit, value },
-        };
+        });
         Ended { outcome, report: ended.report, log: ended.log, private: ended.private }
     }
 
@@ -443,8 +437,7 @@ fn accept(addon: &Addon, ended: &mut Ended<Answer>) {
 
 /// The record of a call that has ended, and what its caller gets.
 fn close(mut row: CallRow, ended: Ended<Answer>, addon: &Addon) -> (CallRow, Call<Answer>) {
-    let mut secrets = addon.settings.secrets().to_vec();
-    secrets.extend(ended.private);
+    let mut secrets = addon.settings.secrets_and(ended.private.as_ref());
     if let Outcome::Completed(Answer::Provisioned(made)) = &ended.outcome {
         secrets.push(made.private.clone());
     }

@@ -92,8 +92,13 @@ impl<T> Outcome<T> {
     }
 
     pub fn map<U>(self, into: impl FnOnce(T) -> U) -> Outcome<U> {
+        self.and_then(|answer| Outcome::Completed(into(answer)))
+    }
+
+    /// What becomes of the answer; how a call ended otherwise stays.
+    pub fn and_then<U>(self, into: impl FnOnce(T) -> Outcome<U>) -> Outcome<U> {
         match self {
-            Outcome::Completed(answer) => Outcome::Completed(into(answer)),
+            Outcome::Completed(answer) => into(answer),
             Outcome::Refused(refused) => Outcome::Refused(refused),
             Outcome::Trapped { reason } => Outcome::Trapped { reason },
             Outcome::DeadlineExceeded { deadline } => Outcome::DeadlineExceeded { deadline },

@@ -221,8 +221,7 @@ fn failure<T>(error: &wasmtime::Error, guest: &Guest, log: &GuestLog, private: O
         Some(exit) => format!("the guest exited with code {} instead of returning", exit.0),
         None => error.root_cause().to_string(),
     };
-    let mut secrets = guest.settings.secrets().to_vec();
-    secrets.extend(private.cloned());
+    let secrets = guest.settings.secrets_and(private);
     let lines = log.lines(&secrets);
     // Where a panic says what it is about depends on the language: Rust does in the line after the one that says where it
     // was. The last line is the best guess otherwise.

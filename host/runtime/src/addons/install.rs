@@ -104,7 +104,10 @@ impl Host {
             row.version = there.version.clone();
         }
         match (there.version == row.version, there.digest == row.digest) {
-            (true, true) => Ok((row.clone(), there.grant_digest != row.grant_digest)),
+            (true, true) => {
+                let changed = there.grant_digest != row.grant_digest;
+                Ok((row, changed))
+            }
             _ if dev => Ok((row, true)),
             (true, false) => Err(Error::DigestChanged { addon, version: there.version.to_string() }),
             (false, _) => Err(Error::OtherVersion { addon, installed: there.version.to_string() }),
