@@ -253,10 +253,13 @@ impl Host {
         Ok(Call { id, outcome: ended.outcome, report: ended.report, log })
     }
 
-    /// Takes the addon's lock, and looks at the addon as it is under it.
+    /// Takes the addon's lock, notes what was cut off under it before, and looks at the addon as it is now.
     pub(crate) async fn lock(&self, id: &AddonId) -> Result<Locked> {
         let held = self.hold(id).await?;
         let (addon, now) = self.registry.get_under_lock(self, id).await?;
+        if now.running {
+            self.store.settle(id)?;
+        }
         Ok(Locked { held, addon, state: now.state.settled() })
     }
 

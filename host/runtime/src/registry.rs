@@ -97,23 +97,31 @@ impl Registry {
     /// whatever keeps its files from being read.
     pub async fn get(&self, host: &Host, id: &AddonId) -> Result<(Arc<Addon>, Revision)> {
         let known = lock(&self.addons).get(id).cloned();
+        let mark = host.store.mark();
         match known {
-            Some(known) if known.mark.is_some() && known.mark == host.store.mark() => Ok((known.addon, known.now)),
-            known => self.look(host, id, known).await,
+            Some(known) if known.mark.is_some() && known.mark == mark => Ok((known.addon, known.now)),
+            known => self.look(host, id, known, mark, host.store.revision(&id.to_string())?).await,
         }
     }
 
     /// The same, whatever is remembered: for whoever holds the addon's lock, which another process may have died with.
     pub async fn get_under_lock(&self, host: &Host, id: &AddonId) -> Result<(Arc<Addon>, Revision)> {
         let known = lock(&self.addons).get(id).cloned();
-        self.look(host, id, known).await
+        let mark = host.store.mark();
+        self.look(host, id, known, mark, host.store.revision_to_change(&id.to_string())?).await
     }
 
-    async fn look(&self, host: &Host, id: &AddonId, known: Option<Known>) -> Result<(Arc<Addon>, Revision)> {
-        // Before anything is read, so that a change made meanwhile is noticed the next time.
-        let mark = host.store.mark();
+    /// `mark` was taken before `now` was read, so that a change made meanwhile is noticed the next time.
+    async fn look(
+        &self,
+        host: &Host,
+        id: &AddonId,
+        known: Option<Known>,
+        mark: Option<Mark>,
+        now: Option<Revision>,
+    ) -> Result<(Arc<Addon>, Revision)> {
         let unknown = || Error::UnknownAddon(id.to_string());
-        let Some(now) = host.store.revision(&id.to_string())? else {
+        let Some(now) = now else {
             self.forget(id);
             return Err(unknown());
         };

@@ -32,12 +32,12 @@ pub(crate) use rows::{AddonRow, Finish, ResourceEnd, ResourceRow, Revision};
 /// `PRAGMA user_version` of the schema below.
 const SCHEMA: u32 = 1;
 
-// Few trees, since a durable call syncs a page of each it touches: one for calls, in the order they are listed; the call that
-// is under way is noted with its addon, which can have only one.
+// Few trees, since a durable call syncs a page of each it touches. The call that is under way is noted whole with its addon,
+// which can have only one; calls that have ended have a tree in the order they are listed.
 const TABLES: &str = "
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE addon (
-    id TEXT PRIMARY KEY,
+    id TEXT PRIMARY KEY NOT NULL,
     version TEXT NOT NULL,
     digest TEXT NOT NULL,
     component_digest TEXT,
@@ -49,7 +49,7 @@ CREATE TABLE addon (
     data_bytes INTEGER NOT NULL,
     data_files INTEGER NOT NULL,
     installed_at INTEGER NOT NULL
-) STRICT;
+) STRICT, WITHOUT ROWID;
 CREATE TABLE setting (
     addon TEXT NOT NULL REFERENCES addon(id) ON DELETE CASCADE,
     name TEXT NOT NULL,
@@ -168,6 +168,15 @@ impl Store {
     /// Runs a query; short, on the caller's thread.
     pub fn read<T>(&self, action: &'static str, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         query(&lock(&self.reader)).map_err(failed(action))
+    }
+
+    /// The same on the connection that writes.
+    fn read_to_change<T>(
+        &self,
+        action: &'static str,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T> {
+        query(&lock(&self.shared.writer)).map_err(failed(action))
     }
 
     /// Another after every change, whoever made it; `None` while one is being made.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, Row};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::id::{AddonId, Id};
 use crate::lifecycle::{AddonState, ResourceState};
@@ -34,6 +34,8 @@ pub(crate) struct AddonRow {
 #[derive(Clone, Debug)]
 pub(crate) struct Revision {
     pub state: AddonState,
+    /// A mutating call is under way, or was cut off.
+    pub running: bool,
     /// Raised by every change but that of the state.
     pub revision: i64,
     pub data: Size,
@@ -58,7 +60,7 @@ pub(crate) struct ResourceRow {
 }
 
 /// The record of one call.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct CallRow {
     #[serde(rename = "call")]
     pub id: String,
@@ -105,8 +107,11 @@ where
 }
 
 pub(super) fn from_json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
-    let text: String = row.get(column)?;
-    serde_json::from_str(&text)
+    parse_json(&row.get::<_, String>(column)?)
+}
+
+pub(super) fn parse_json<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
+    serde_json::from_str(text)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
 }
 

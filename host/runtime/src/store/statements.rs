@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use rusqlite::{OptionalExtension as _, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use super::Store;
 use super::rows::{
-    AddonRow, CallRow, Finish, ResourceEnd, ResourceRow, Revision, addon, call, collect, parsed, resource, size,
-    to_json,
+    AddonRow, CallRow, Finish, ResourceEnd, ResourceRow, Revision, addon, call, collect, from_json, parsed, resource,
+    size, to_json,
 };
 use crate::error::Result;
 use crate::hook::HookName;
@@ -43,30 +43,6 @@ fn set_state(transaction: &Transaction<'_>, addon: &str, state: &AddonState) -> 
     Ok(())
 }
 
-/// Law 3: whoever holds the lock and finds something under way knows that it was cut off.
-fn settle(transaction: &Transaction<'_>, addon: &str) -> rusqlite::Result<()> {
-    let found: Option<(Option<String>, AddonState)> = transaction
-        .prepare_cached("SELECT running, state FROM addon WHERE id = ?1")?
-        .query_row(params![addon], |row| Ok((row.get(0)?, parsed(row, "state")?)))
-        .optional()?;
-    let Some((Some(running), state)) = found else { return Ok(()) };
-    transaction.execute(
-        "UPDATE call SET outcome = 'interrupted' WHERE addon = ?1 AND id = ?2 AND outcome IS NULL",
-        params![addon, running],
-    )?;
-    transaction.execute(
-        "UPDATE addon SET running = NULL, state = ?2 WHERE id = ?1",
-        params![addon, state.settled().to_string()],
-    )?;
-    for under_way in [ResourceState::Provisioning, ResourceState::Deprovisioning] {
-        transaction.execute(
-            "UPDATE resource SET state = ?3 WHERE addon = ?1 AND state = ?2",
-            params![addon, under_way.to_string(), under_way.clone().settled().to_string()],
-        )?;
-    }
-    Ok(())
-}
-
 impl Store {
     pub fn meta(&self, name: &'static str) -> Result<Option<String>> {
         self.read("read its description", |connection| {
@@ -92,15 +68,15 @@ impl Store {
         })
     }
 
-    /// On the path of every call: one short query.
+    /// One short query.
     pub fn revision(&self, id: &str) -> Result<Option<Revision>> {
-        self.read("find an addon", |connection| {
-            let sql = "SELECT state, revision, data_bytes, data_files FROM addon WHERE id = ?1";
-            let read = |row: &Row<'_>| {
-                Ok(Revision { state: parsed(row, "state")?, revision: row.get("revision")?, data: size(row)? })
-            };
-            connection.prepare_cached(sql)?.query_row([id], read).optional()
-        })
+        self.read("find an addon", |connection| revision(connection, id))
+    }
+
+    /// The same, for whoever is about to change the addon: by the connection that has made the last change and will make
+    /// the next, and so has the pages at hand.
+    pub fn revision_to_change(&self, id: &str) -> Result<Option<Revision>> {
+        self.read_to_change("find an addon", |connection| revision(connection, id))
     }
 
     pub fn put_addon(&self, row: &AddonRow) -> Result<()> {
@@ -132,10 +108,7 @@ impl Store {
     /// Sets the state outside a call: an addon without `setup`, or what `health` has found.
     pub fn set_addon_state(&self, id: &AddonId, state: &AddonState) -> Result<()> {
         let id = id.to_string();
-        self.write("note a state", |transaction| {
-            settle(transaction, &id)?;
-            set_state(transaction, &id, state)
-        })
+        self.write("note a state", |transaction| set_state(transaction, &id, state))
     }
 
     /// Forgets an addon and its calls. It must have no resources.
@@ -208,14 +181,32 @@ impl Store {
         })
     }
 
+    /// Law 3: whoever holds the lock and finds a call under way knows that it was cut off.
+    pub fn settle(&self, id: &AddonId) -> Result<()> {
+        let id = id.to_string();
+        self.write("note that a call was cut off", |transaction| {
+            let sql = "SELECT running, state FROM addon WHERE id = ?1 AND running IS NOT NULL";
+            let read = |row: &Row<'_>| Ok((from_json::<CallRow>(row, "running")?, parsed::<AddonState>(row, "state")?));
+            let Some((call, state)) = transaction.query_row(sql, [&id], read).optional()? else { return Ok(()) };
+            insert_call(transaction, &CallRow { outcome: Some("interrupted".to_owned()), ..call })?;
+            transaction.execute("UPDATE addon SET running = NULL WHERE id = ?1", [&id])?;
+            set_state(transaction, &id, &state.settled())?;
+            for under_way in [ResourceState::Provisioning, ResourceState::Deprovisioning] {
+                transaction.execute(
+                    "UPDATE resource SET state = ?3 WHERE addon = ?1 AND state = ?2",
+                    params![id, under_way.to_string(), under_way.clone().settled().to_string()],
+                )?;
+            }
+            Ok(())
+        })
+    }
+
     /// Commits that a mutating call is about to enter the guest, with the states it begins with.
     pub fn started(&self, call: &CallRow, state: Option<AddonState>, new: Option<&ResourceRow>) -> Result<()> {
         self.write("note the start of a call", |transaction| {
-            settle(transaction, &call.addon)?;
-            insert_call(transaction, call)?;
             transaction
                 .prepare_cached("UPDATE addon SET running = ?2, state = coalesce(?3, state) WHERE id = ?1")?
-                .execute(params![call.addon, call.id, state.map(|state| state.to_string())])?;
+                .execute(params![call.addon, to_json(call)?, state.map(|state| state.to_string())])?;
             if let Some(new) = new {
                 put_resource(transaction, new)?;
             } else if let (true, Some(key)) = (call.hook == HookName::Unprovision.name(), &call.key) {
@@ -228,12 +219,7 @@ impl Store {
     /// Commits how a mutating call ended, with everything that follows from it.
     pub fn finished(&self, call: &CallRow, finish: &Finish) -> Result<()> {
         self.write("note the end of a call", |transaction| {
-            let report = call.report.as_ref().map(to_json).transpose()?;
-            transaction
-                .prepare_cached(
-                    "UPDATE call SET outcome = ?3, detail = ?4, report = ?5, log = ?6 WHERE addon = ?1 AND id = ?2",
-                )?
-                .execute(params![call.addon, call.id, call.outcome, call.detail, report, call.log])?;
+            insert_call(transaction, call)?;
             transaction
                 .prepare_cached(
                     "UPDATE addon SET running = NULL, state = coalesce(?2, state), data_bytes = coalesce(?3, data_bytes),
@@ -252,7 +238,7 @@ impl Store {
         })
     }
 
-    /// The newest calls first; of one addon, or of all.
+    /// The newest calls first, one that runs included; of one addon, or of all.
     pub fn calls(&self, addon: Option<&AddonId>, most: u32) -> Result<Vec<CallRow>> {
         let addons = match addon {
             Some(addon) => vec![addon.clone()],
@@ -261,8 +247,14 @@ impl Store {
         let mut calls = Vec::new();
         for addon in addons {
             calls.extend(self.read("list calls", |connection| {
+                let running = "SELECT running FROM addon WHERE id = ?1 AND running IS NOT NULL";
+                let mut running = collect(connection, running, [addon.to_string()], |row| from_json(row, "running"))?;
                 let sql = "SELECT * FROM call WHERE addon = ?1 ORDER BY id DESC LIMIT ?2";
-                collect(connection, sql, params![addon.to_string(), most], call)
+                let mut found: Vec<CallRow> = collect(connection, sql, params![addon.to_string(), most], call)?;
+                // It may have ended between the two looks.
+                running.retain(|running: &CallRow| found.iter().all(|ended| ended.id != running.id));
+                found.append(&mut running);
+                Ok(found)
             })?);
         }
         calls.sort_by(|one, other| other.id.cmp(&one.id));
@@ -277,6 +269,19 @@ impl Store {
             collect(connection, sql, params![addon.to_string(), after, most], call)
         })
     }
+}
+
+fn revision(connection: &Connection, id: &str) -> rusqlite::Result<Option<Revision>> {
+    let sql = "SELECT state, running IS NOT NULL AS running, revision, data_bytes, data_files FROM addon WHERE id = ?1";
+    let read = |row: &Row<'_>| {
+        Ok(Revision {
+            state: parsed(row, "state")?,
+            running: row.get("running")?,
+            revision: row.get("revision")?,
+            data: size(row)?,
+        })
+    };
+    connection.prepare_cached(sql)?.query_row([id], read).optional()
 }
 
 fn put_resource(transaction: &Transaction<'_>, row: &ResourceRow) -> rusqlite::Result<()> {
