@@ -1,5 +1,8 @@
 //! Nothing is let in that the operator has not accepted, and nothing stays that the policy does not admit any more.
 
+use std::io::Write as _;
+use std::process::Stdio;
+
 use serde_json::json;
 
 use super::state;
@@ -25,6 +28,41 @@ fn without_a_terminal_nothing_is_installed_that_was_not_accepted() {
     let installed = lab.json(&["install", &package, "--accept-grant", &grant]);
     assert_eq!((&installed["grant"], &installed["changed"]), (&json!(grant), &json!(true)));
     assert_eq!(lab.json(&["explain", "probe"])["digest"], grant);
+}
+
+/// Runs the binary on a terminal, where somebody types `answer`.
+fn on_a_terminal(lab: &Lab, args: &str, answer: &str) -> (i32, String) {
+    // The program of that name gives a terminal of its own to the command, and ends as the command did.
+    let command = format!("{} {args}", crate::support::LODGER);
+    let mut script = lab.command_of("script", &["--quiet", "--return", "--command", &command, "/dev/null"]);
+    let mut child = script.stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.as_mut().unwrap().write_all(answer.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn on_a_terminal_the_operator_is_asked() {
+    let lab = Lab::new();
+    let install = format!("install {}", package(&lab));
+    let (code, said) = on_a_terminal(&lab, &install, "n\n");
+    assert!(code == 1 && said.contains("Install it with these permissions? [y/N]"), "{code} {said}");
+    assert_eq!(lab.json(&["list"]), json!([]));
+    let (code, said) = on_a_terminal(&lab, &install, "y\n");
+    assert!(code == 0 && said.contains("use up to 64 MiB of memory"), "{code} {said}");
+
+    lab.lodger(&["enable", "probe"]).ok();
+    lab.lodger(&["add", "shop", "probe"]).ok();
+    let (code, said) = on_a_terminal(&lab, "remove shop probe", "\n");
+    assert!(code == 1 && said.contains("Destroy what shop has of good/probe? [y/N]"), "{code} {said}");
+    assert!(said.contains("nothing was done"), "{said}");
+    let (code, said) = on_a_terminal(&lab, "remove shop probe", "yes\n");
+    assert!(code == 0 && said.contains("removed good/probe from shop"), "{code} {said}");
+    lab.lodger(&["disable", "probe"]).ok();
+    let (code, said) = on_a_terminal(&lab, "uninstall probe", "no\n");
+    assert!(code == 1 && said.contains("Destroy good/probe and all its data? [y/N]"), "{code} {said}");
+    assert_eq!(on_a_terminal(&lab, "uninstall probe", "y\n").0, 0);
+    assert_eq!(lab.json(&["list"]), json!([]));
 }
 
 #[test]

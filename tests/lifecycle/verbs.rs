@@ -187,6 +187,30 @@ fn kept_data_is_seen_by_the_next_install() {
 }
 
 #[test]
+fn what_a_remove_kept_is_attached_again_as_it_was() {
+    let lab = Lab::new();
+    let addon = lab.well_behaved(|_| ());
+    let before = (lab.json(&["add", "shop", addon])["id"].clone(), lab.json(&["env", "shop"]));
+    let said = lab.lodger(&["remove", "shop", addon, "--keep-data"]).ok().stderr;
+    assert!(said.contains("`lodger add shop good/probe` attaches it again"), "{said}");
+    assert_eq!(lab.json(&["remove", "shop", addon, "--keep-data"])["changed"], false);
+    assert_eq!(lab.json(&["env", "shop"]), json!({}), "no app uses it");
+    assert_eq!(lab.json(&["apps"])["shop"][0]["state"], "detached");
+
+    // Nobody uses it, so it may be disabled; but uninstalling would destroy what was to be kept.
+    lab.lodger(&["disable", addon]).ok();
+    lab.lodger(&["--json", "uninstall", addon]).fails_with(1, "data-kept");
+    lab.lodger(&["enable", addon]).ok();
+
+    let again = lab.json(&["add", "shop", addon]);
+    assert_eq!((&again["id"], &again["created"]), (&before.0, &json!(true)));
+    assert_eq!(lab.json(&["env", "shop"]), before.1);
+    lab.lodger(&["remove", "shop", addon, "--keep-data"]).ok();
+    assert_eq!(lab.json(&["remove", "shop", addon])["changed"], true, "kept data is destroyed by name");
+    assert_eq!(lab.json(&["apps"]), json!({}));
+}
+
+#[test]
 fn a_short_name_serves_where_it_is_unambiguous() {
     let lab = Lab::new();
     lab.well_behaved(|_| ());

@@ -12,7 +12,7 @@ use crate::grant::Grant;
 use crate::hook::{HookName, HookRequest};
 use crate::host::{Call, Host, Locked, not_permitted};
 use crate::id::{AddonId, Id};
-use crate::lifecycle::{self, AddonState};
+use crate::lifecycle::{self, AddonState, ResourceState};
 use crate::outcome::{Outcome, Report};
 use crate::registry::setting_place;
 use crate::store::{AddonRow, CallRow};
@@ -223,6 +223,9 @@ impl Host {
             return Ok(Done::already(()));
         }
         for resource in self.store.resources_of_addon(id)? {
+            if resource.state == ResourceState::Detached {
+                continue;
+            }
             let done = self.unprovision(&locked, &resource, crate::resources::Reason::Disabled).await?;
             if !done.outcome.is_completed() {
                 return Ok(done);
@@ -246,7 +249,8 @@ impl Host {
         if locked.state == AddonState::Installed {
             return Ok(false);
         }
-        let apps: BTreeSet<Id> = self.store.resources_of_addon(id)?.into_iter().map(|row| row.app).collect();
+        let in_use = self.store.resources_of_addon(id)?.into_iter().filter(|row| row.state != ResourceState::Detached);
+        let apps: BTreeSet<Id> = in_use.map(|row| row.app).collect();
         if !apps.is_empty() && !force {
             return Err(Error::InUse { addon: id.clone(), apps: apps.into_iter().collect() });
         }

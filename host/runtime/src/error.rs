@@ -48,6 +48,8 @@ pub enum Error {
     TooManyCalls { calls: u32 },
     #[error("addon `{addon}` is used by {}", list(apps))]
     InUse { addon: AddonId, apps: Vec<Id> },
+    #[error("addon `{addon}` keeps what {} had of it", list(apps))]
+    DataKept { addon: AddonId, apps: Vec<Id> },
     #[error("app `{app}` already has addon `{addon}` with other {what}")]
     AlreadyAdded { app: Id, addon: AddonId, what: &'static str },
     #[error("app `{app}` already has the variable `{variable}` from addon `{holder}`")]
@@ -137,6 +139,7 @@ impl Error {
             Error::Busy { .. } => ("busy", Busy),
             Error::TooManyCalls { .. } => ("too-many-calls", Busy),
             Error::InUse { .. } => ("in-use", Conflict),
+            Error::DataKept { .. } => ("data-kept", Conflict),
             Error::AlreadyAdded { .. } => ("already-added", Conflict),
             Error::VariableTaken { .. } => ("variable-taken", Conflict),
             Error::VariableForbidden { .. } => ("variable-forbidden", Invalid),
@@ -206,6 +209,9 @@ impl Error {
             }
             Error::Busy { .. } | Error::TooManyCalls { .. } => "ask again later; nothing has been done".to_owned(),
             Error::InUse { .. } => "remove it from them first, or use --force".to_owned(),
+            Error::DataKept { addon, .. } => {
+                format!("`lodger remove APP {addon}` destroys it, once the addon is enabled")
+            }
             Error::AlreadyAdded { app, addon, .. } => {
                 format!("`lodger remove {app} {addon}` first, or add another with --as ALIAS")
             }

@@ -15,6 +15,8 @@
 //!                   ↓                                          ↓
 //!       failed{provision} / interrupted{provision}    failed{unprovision} / interrupted{unprovision}
 //!                   ╰── remove, or add again while interrupted ──╯
+//!
+//!  active ── remove --keep-data ──→ detached ── add again ──→ active
 //! ```
 //!
 //! A state that says something is under way (`enabling`, `provisioning`, …) is only true while somebody holds the addon's
@@ -46,6 +48,8 @@ pub enum AddonState {
 pub enum ResourceState {
     Provisioning,
     Active,
+    /// Kept with its data, but no app uses it.
+    Detached,
     Deprovisioning,
     Failed(HookName),
     Interrupted(HookName),
@@ -142,6 +146,7 @@ impl fmt::Display for ResourceState {
         match self {
             ResourceState::Provisioning => f.write_str("provisioning"),
             ResourceState::Active => f.write_str("active"),
+            ResourceState::Detached => f.write_str("detached"),
             ResourceState::Deprovisioning => f.write_str("deprovisioning"),
             ResourceState::Failed(hook) => write!(f, "failed{{{hook}}}"),
             ResourceState::Interrupted(hook) => write!(f, "interrupted{{{hook}}}"),
@@ -184,6 +189,7 @@ impl FromStr for ResourceState {
         Ok(match text {
             "provisioning" => ResourceState::Provisioning,
             "active" => ResourceState::Active,
+            "detached" => ResourceState::Detached,
             "deprovisioning" => ResourceState::Deprovisioning,
             _ => with_hook(text, "failed", ResourceState::Failed)
                 .or_else(|| with_hook(text, "interrupted", ResourceState::Interrupted))

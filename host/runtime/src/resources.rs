@@ -103,6 +103,10 @@ impl Host {
         if row.state == ResourceState::Active {
             return Ok(Done::already(row.into()));
         }
+        if row.state == ResourceState::Detached {
+            self.store.set_resource_state(&row.key, &ResourceState::Active)?;
+            return Ok(Done::without_call(Resource { state: ResourceState::Active, ..row.into() }));
+        }
         let request = provision_request(&locked.addon, &row);
         let call = self.call_locked(&locked, HookRequest::Provision(request), Some(row.clone())).await?;
         let done = Done::by(HookName::Provision, call, |_| ());
@@ -150,7 +154,9 @@ impl Host {
             return match there.state {
                 _ if there.plan != plan => Err(other("plan")),
                 _ if there.options != add.options => Err(other("options")),
-                ResourceState::Active | ResourceState::Interrupted(HookName::Provision) => Ok(there),
+                ResourceState::Active | ResourceState::Detached | ResourceState::Interrupted(HookName::Provision) => {
+                    Ok(there)
+                }
                 state => Err(Error::ResourceState {
                     app: add.app.clone(),
                     addon: addon.id.clone(),
@@ -200,6 +206,26 @@ impl Host {
         match self.find(app, addon, alias)? {
             Some(row) => self.unprovision(&locked, &row, Reason::Removed).await,
             None => Ok(Done::already(())),
+        }
+    }
+
+    /// Takes an addon from an app and keeps the resource, for [`Host::add`] to attach again. The guest is not told: what it
+    /// provisioned stays as it is.
+    pub async fn detach(&self, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<Done<()>> {
+        let _locked = self.lock(addon).await?;
+        let Some(row) = self.find(app, addon, alias)? else { return Ok(Done::already(())) };
+        match row.state {
+            ResourceState::Detached => Ok(Done::already(())),
+            ResourceState::Active => {
+                self.store.set_resource_state(&row.key, &ResourceState::Detached)?;
+                Ok(Done::without_call(()))
+            }
+            state => Err(Error::ResourceState {
+                app: row.app.clone(),
+                addon: row.addon.clone(),
+                state: state.to_string(),
+                hint: format!("`lodger remove {app} {addon}` destroys it"),
+            }),
         }
     }
 
@@ -306,10 +332,11 @@ impl Host {
     /// # Errors
     /// [`Error::UnknownApp`]. A hook that fails is among the failures, and gives no variable.
     pub async fn env(&self, app: &Id) -> Result<Env> {
-        let rows = self.store.resources_of_app(app)?;
+        let mut rows = self.store.resources_of_app(app)?;
         if rows.is_empty() {
             return Err(Error::UnknownApp(app.clone()));
         }
+        rows.retain(|row| row.state != ResourceState::Detached);
         let mut env = Env::default();
         for row in &rows {
             self.ask(row, &mut env).await;

@@ -1,12 +1,13 @@
 //! `lodger remove`: takes an addon from an app, and destroys what the app had of it.
 
+use lodger::{AddonId, Host, Id};
 use serde_json::json;
 
 use super::consent;
 use crate::context::Context;
 use crate::output;
 
-/// Remove an addon from an app, with its data
+/// Remove an addon from an app, with its data unless told to keep it
 #[derive(clap::Args)]
 pub struct Remove {
     app: String,
@@ -14,6 +15,9 @@ pub struct Remove {
     /// The one added under this alias
     #[arg(long = "as", value_name = "ALIAS")]
     alias: Option<String>,
+    /// Keep the resource and its data; adding the addon again gives it back
+    #[arg(long)]
+    keep_data: bool,
     /// Do not ask on a terminal
     #[arg(long)]
     yes: bool,
@@ -32,6 +36,9 @@ impl Remove {
         if self.dry_run {
             return super::dry_run(context, would, &format!("remove {addon} from {app}"));
         }
+        if self.keep_data {
+            return self.detach(context, &host, &app, &addon, alias.as_ref()).await;
+        }
         if would && !consent::destroys(self.yes, &format!("Destroy what {app} has of {addon}?"))? {
             anyhow::bail!("not confirmed; nothing was done");
         }
@@ -42,6 +49,28 @@ impl Remove {
         output::say(context, word);
         if context.json {
             output::json(&json!({ "app": app, "addon": addon, "alias": alias, "changed": changed }))?;
+        }
+        Ok(0)
+    }
+
+    async fn detach(
+        self,
+        context: &Context,
+        host: &Host,
+        app: &Id,
+        addon: &AddonId,
+        alias: Option<&Id>,
+    ) -> anyhow::Result<u8> {
+        let done = host.detach(app, addon, alias).await?;
+        let again = alias.map(|alias| format!(" --as {alias}")).unwrap_or_default();
+        output::say(
+            context,
+            format!("{app} no longer uses {addon}; `lodger add {app} {addon}{again}` attaches it again"),
+        );
+        if context.json {
+            output::json(&json!({
+                "app": app, "addon": addon, "alias": alias, "changed": done.changed, "kept_data": true,
+            }))?;
         }
         Ok(0)
     }

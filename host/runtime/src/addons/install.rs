@@ -11,10 +11,10 @@ use crate::grant::{Facts, Grant};
 use crate::host::{Host, now_ms};
 use crate::id::AddonId;
 use crate::key::random;
-use crate::lifecycle::AddonState;
+use crate::lifecycle::{AddonState, ResourceState};
 use crate::package::Package;
 use crate::registry;
-use crate::store::AddonRow;
+use crate::store::{AddonRow, ResourceRow};
 use crate::tree::Size;
 
 /// A package that could be installed: read, compiled, linked, and granted. Shown to people before it is.
@@ -142,9 +142,14 @@ impl Host {
     fn check_uninstall(&self, id: &AddonId) -> Result<AddonRow> {
         let row = self.store.addon(id)?.ok_or_else(|| Error::UnknownAddon(id.to_string()))?;
         let state = row.state.clone().settled();
-        let apps: Vec<_> = self.store.resources_of_addon(id)?.into_iter().map(|row| row.app).collect();
-        if !apps.is_empty() {
-            return Err(Error::InUse { addon: id.clone(), apps });
+        let (detached, in_use): (Vec<_>, Vec<_>) =
+            self.store.resources_of_addon(id)?.into_iter().partition(|row| row.state == ResourceState::Detached);
+        let apps = |rows: Vec<ResourceRow>| rows.into_iter().map(|row| row.app).collect();
+        if !in_use.is_empty() {
+            return Err(Error::InUse { addon: id.clone(), apps: apps(in_use) });
+        }
+        if !detached.is_empty() {
+            return Err(Error::DataKept { addon: id.clone(), apps: apps(detached) });
         }
         if state.is_enabled() {
             let hint = state.way_on(id);

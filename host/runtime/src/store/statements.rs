@@ -173,6 +173,11 @@ impl Store {
         })
     }
 
+    /// Sets the state outside a call.
+    pub fn set_resource_state(&self, key: &str, state: &ResourceState) -> Result<()> {
+        self.write("note a resource's state", |transaction| set_resource_state(transaction, key, state))
+    }
+
     pub fn guest_id_is_taken(&self, id: &AddonId, guest_id: &str, key: &str) -> Result<bool> {
         self.read("look for an id", |connection| {
             connection
