@@ -1,0 +1,1 @@
+//! Docker, and Podman through its compatible socket.
