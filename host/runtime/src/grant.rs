@@ -4,6 +4,8 @@
 //! does not admit is refused as a whole, with the line to change. The digest covers everything the addon may touch, so that
 //! a policy that got tighter or a component that imports more is noticed before the next call.
 
+mod services;
+
 use std::collections::BTreeMap;
 
 use serde::Serialize;
@@ -17,6 +19,8 @@ use crate::limits::{DEFAULT_DEADLINE_MS, Deadlines, Limit, Limits};
 use crate::manifest::{Manifest, Problem, Setting};
 use crate::policy::Policy;
 use crate::sandbox::{Extension, Import, classify_import};
+
+pub use services::ServiceGrant;
 
 /// What a compiled component imports and exports.
 #[derive(Clone, Debug, Default)]
@@ -37,6 +41,7 @@ pub struct Grant {
     /// Variables it may set in apps; the first is what `url` fills.
     pub config_vars: Vec<String>,
     pub settings: Vec<String>,
+    pub services: Vec<ServiceGrant>,
     /// Imports linked to stubs that deny.
     pub denied_imports: Vec<String>,
     /// The same in plain words, each with the line of manifest or policy that says so.
@@ -71,6 +76,7 @@ impl Grant {
         config_vars(manifest, policy, &mut refusals, &mut lines);
         let denied_imports = imports(manifest, facts, extension, &mut refusals, &mut lines);
         surroundings(manifest, &mut lines);
+        let services = services::services(manifest, policy, &mut refusals, &mut lines);
         if !refusals.is_empty() {
             return Err(refusals);
         }
@@ -81,6 +87,7 @@ impl Grant {
             deadlines_ms,
             config_vars: manifest.config_vars.clone(),
             settings: manifest.settings.keys().cloned().collect(),
+            services,
             denied_imports,
             lines,
             digest: String::new(),
@@ -110,10 +117,7 @@ fn refusal(path: impl Into<String>, message: impl Into<String>, hint: impl Into<
 fn refuse_what_is_not_here_yet(manifest: &Manifest, refusals: &mut Vec<Problem>) {
     let asks = [
         ("capabilities.network", !manifest.network.is_empty(), "gives guests no network"),
-        ("capabilities.services", manifest.may_use_services, "starts no services"),
         ("capabilities.events", !manifest.events.is_empty(), "delivers no events"),
-        ("services", !manifest.services.is_empty(), "drives no container engine"),
-        ("volumes", !manifest.volumes.is_empty(), "drives no container engine"),
         ("replaces", manifest.replaces.is_some(), "has no slots to fill"),
         ("depends", !manifest.depends.is_empty(), "resolves no dependencies"),
     ];
@@ -265,6 +269,12 @@ fn imports(
                 format!("imports `{import}`, but the manifest declares no settings"),
                 "declare them in `settings` of addon.json",
             )),
+            Import::Services if manifest.may_use_services => {}
+            Import::Services => refusals.push(refusal(
+                "component",
+                format!("imports `{import}`, but the manifest does not ask to use its services"),
+                "write \"services\": true under `capabilities` of addon.json",
+            )),
             Import::Network => denied.push(import.clone()),
             Import::Unknown => refusals.push(refusal(
                 "component",
@@ -296,7 +306,6 @@ fn surroundings(manifest: &Manifest, lines: &mut Vec<Line>) {
         add(true, format!("read its {kind} {name}"), &format!("addon.json: settings.{name}"));
     }
     add(false, "see any other file, variable, process or addon".to_owned(), "built in");
-    add(false, "start any container".to_owned(), "addon.json: no services");
 }
 
 /// How a guest asks for a setting.
@@ -324,6 +333,11 @@ impl Settings {
 
     pub fn secrets(&self) -> &[String] {
         &self.secrets
+    }
+
+    /// The value, or the default, whatever its kind: for a service's environment.
+    pub fn value(&self, name: &str) -> Option<String> {
+        self.values.get(name).or_else(|| self.declared.get(name)?.default.as_ref()).cloned()
     }
 
     /// All that is to be redacted from text of a call that was handed this private value.

@@ -5,6 +5,7 @@
 
 mod raw;
 mod rules;
+mod services;
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,8 @@ use crate::error::{Error, Result};
 use crate::id::{AddonId, Id};
 use crate::limits::Limit;
 
-pub use raw::{Service, Volume};
+pub(crate) use services::is_mount_point;
+pub use services::{Probe, Ready, Service, ServiceLimits, StartMode};
 
 /// File name within a package.
 pub const FILE: &str = "addon.json";
@@ -54,7 +56,6 @@ pub struct Manifest {
     pub limits: BTreeMap<Limit, u64>,
     pub deadlines_ms: BTreeMap<String, u64>,
     pub services: Vec<Service>,
-    pub volumes: Vec<Volume>,
     pub regions: Vec<String>,
     pub log_drain: bool,
     pub depends: Vec<AddonId>,

@@ -3,6 +3,8 @@
 //! An absent key means the safe built-in default; an unknown key, a wrong type or a value out of range is an error, never
 //! a fallback: a policy that cannot be read keeps the host from opening.
 
+mod services;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -10,6 +12,8 @@ use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::limits::{DEADLINE_CEILING_MS, Limit, Limits};
+
+pub use services::{Address, EngineAt, Reach, Registry, ServicePolicy};
 
 /// File name within the home.
 pub const FILE: &str = "lodger.toml";
@@ -34,6 +38,7 @@ pub struct Policy {
     pub package: PackageBounds,
     /// Environment variable names an addon may fill although they do not start with its own name.
     pub env_names: Vec<String>,
+    pub services: ServicePolicy,
     /// Lines of the file that are looser than the built-in default, for `doctor`.
     pub looser: Vec<String>,
 }
@@ -63,6 +68,7 @@ impl Default for Policy {
             compile: CompileBounds { wall: Duration::from_secs(60), memory_bytes: 4 << 30 },
             package: PackageBounds { bytes: 128 << 20, files: 2_000, component_bytes: 64 << 20 },
             env_names: Vec::new(),
+            services: ServicePolicy::default(),
             looser: Vec::new(),
         }
     }
@@ -73,12 +79,21 @@ impl Default for Policy {
 struct File {
     limits: BTreeMap<String, u64>,
     grant: Grant,
+    engine: Vec<services::Engine>,
+    apps: services::Apps,
+    registry: Vec<services::RegistryFile>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 struct Grant {
     env_names: Vec<String>,
+    images: Option<Vec<String>>,
+    unpinned: Vec<String>,
+    image_labels: Vec<String>,
+    host_ports: Option<String>,
+    capabilities: Option<Vec<String>>,
+    egress: bool,
 }
 
 impl Policy {
@@ -97,20 +112,43 @@ impl Policy {
     /// package_files = 2000
     /// component_bytes = 67108864
     ///
+    /// service_memory_bytes = 2147483648   # of one container, and service_millicpus, service_pids
+    ///
     /// [grant]
     /// env_names = ["DATABASE_URL"]  # names addons may fill beside <NAME>_…
+    /// images = ["docker.io/library/redis", "ghcr.io/acme/*"]   # absent: any that is accepted by name at install
+    /// unpinned = ["docker.io/library/redis:7"]                 # images the engine has without a digest
+    /// image_labels = ["com.acme.*"]
+    /// host_ports = "16000-16999"
+    /// capabilities = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]
+    /// egress = false
+    ///
+    /// [[engine]]
+    /// name = "local"
+    /// socket = "/var/run/docker.sock"   # or address, key, certificate, authority: mutual TLS
+    /// labels = { region = "eu" }
+    ///
+    /// [apps]
+    /// reach = "host"                # or "network:NAME"
+    /// address = "127.0.0.1"         # where ports are published
+    ///
+    /// [[registry]]
+    /// name = "docker.io"
+    /// mirror = "127.0.0.1:5000"
+    /// user = "robot"
+    /// password_file = "/etc/lodger/docker.io"
     /// ```
     pub fn parse(text: &str) -> Result<Policy> {
         let invalid = |message: String| Error::Policy { message };
         if text.len() > FILE_MAX {
             return Err(invalid(format!("larger than {FILE_MAX} bytes")));
         }
-        let file: File = toml::from_str(text).map_err(|error| invalid(error.to_string().trim_end().to_owned()))?;
+        let mut file: File = toml::from_str(text).map_err(|error| invalid(error.to_string().trim_end().to_owned()))?;
         let mut policy = Policy::default();
         for (name, value) in file.limits {
             policy.set_limit(&name, value).map_err(invalid)?;
         }
-        for name in file.grant.env_names {
+        for name in std::mem::take(&mut file.grant.env_names) {
             if !crate::env::is_allowed(&name) {
                 return Err(invalid(format!(
                     "grant.env_names: `{}` can never be given",
@@ -120,6 +158,7 @@ impl Policy {
             policy.looser.push(format!("grant.env_names: `{name}`"));
             policy.env_names.push(name);
         }
+        policy.services.take(file.grant, file.engine, file.apps, file.registry, &mut policy.looser).map_err(invalid)?;
         Ok(policy)
     }
 
@@ -147,6 +186,11 @@ impl Policy {
                 "lock_wait_ms" => replace_ms(&mut self.lock_wait, value, built_in.lock_wait),
                 "compile_ms" => replace_ms(&mut self.compile.wall, value, built_in.compile.wall),
                 "compile_memory_bytes" => replace(&mut self.compile.memory_bytes, value, built_in.compile.memory_bytes),
+                "service_memory_bytes" => {
+                    replace(&mut self.services.memory_bytes, value, built_in.services.memory_bytes)
+                }
+                "service_millicpus" => replace(&mut self.services.millicpus, value, built_in.services.millicpus),
+                "service_pids" => replace(&mut self.services.pids, value, built_in.services.pids),
                 "package_bytes" => replace(&mut self.package.bytes, value, built_in.package.bytes),
                 "package_files" => replace(&mut self.package.files, value, built_in.package.files),
                 "component_bytes" => {

@@ -112,20 +112,19 @@ pub(super) struct Depends {
     pub name: String,
 }
 
-/// A container image the addon declares.
-#[derive(Clone, Debug, serde::Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Service {
+pub(super) struct Service {
     pub service_name: String,
     pub image: String,
-    pub command: Option<String>,
+    pub command: Option<Command>,
     #[serde(default)]
     pub environment: Map<String>,
     #[serde(default)]
     pub labels: Map<String>,
     /// Container port to host port.
     #[serde(default)]
-    pub ports: Map<String>,
+    pub ports: Map<Port>,
     /// `volume:/path`.
     #[serde(default)]
     pub volumes: Vec<String>,
@@ -137,11 +136,39 @@ pub struct Service {
     #[serde(default)]
     pub egress: bool,
     #[serde(default)]
+    pub writable_root: bool,
+    #[serde(default)]
+    pub capabilities: Vec<String>,
+    #[serde(default)]
     pub limits: ServiceLimits,
 }
 
+/// One line, split as a shell would, or its words.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+pub(super) enum Command {
+    Line(String),
+    Words(Vec<String>),
+}
+
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+pub(super) enum Port {
+    Number(u64),
+    Text(String),
+}
+
+impl Port {
+    pub fn number(&self) -> Option<u64> {
+        match self {
+            Port::Number(number) => Some(*number),
+            Port::Text(text) => text.parse().ok(),
+        }
+    }
+}
+
 /// When a service is started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StartMode {
     /// With the addon, one for all apps.
@@ -152,44 +179,52 @@ pub enum StartMode {
     Manual,
 }
 
-#[derive(Clone, Debug, serde::Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Ready {
+pub(super) struct Ready {
     pub exec: Option<Vec<String>>,
     pub port: Option<u16>,
     pub timeout_ms: Option<u64>,
 }
 
-#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[derive(Default, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct ServiceLimits {
+pub(super) struct ServiceLimits {
     pub memory_bytes: Option<u64>,
     pub cpus: Option<f64>,
     pub pids: Option<u64>,
 }
 
-#[derive(Clone, Debug, serde::Deserialize)]
+#[derive(serde::Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Volume {
+pub(super) struct Volume {
     pub name: String,
     pub driver: Option<String>,
+    #[serde(default)]
+    pub driver_opts: Map<String>,
 }
 
 #[derive(serde::Deserialize)]
 #[serde(untagged)]
 pub(super) enum Network {
     Name(String),
-    Full {
-        name: String,
-        #[serde(default, rename = "driver")]
-        _driver: Option<String>,
-    },
+    Full(FullNetwork),
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct FullNetwork {
+    pub name: String,
+    pub driver: Option<String>,
+    #[serde(default)]
+    pub driver_opts: Map<String>,
 }
 
 impl Network {
     pub fn name(&self) -> &str {
         match self {
-            Network::Name(name) | Network::Full { name, .. } => name,
+            Network::Name(name) => name,
+            Network::Full(network) => &network.name,
         }
     }
 }

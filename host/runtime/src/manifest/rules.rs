@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use std::str::FromStr;
 
 use super::raw::{self, Raw};
-use super::{Manifest, Plan, Problem, Setting};
+use super::{Manifest, Plan, Problem, Setting, services};
 use crate::env;
 use crate::hook::HookName;
 use crate::id::{AddonId, Id};
@@ -16,26 +16,31 @@ const TEXT_MAX: usize = 10_000;
 const LIST_MAX: usize = 64;
 
 /// Problems found so far.
-struct Found(Vec<Problem>);
+pub(super) struct Found(Vec<Problem>);
 
 impl Found {
-    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.0.push(Problem { path: path.into(), message: message.into(), hint: None });
     }
 
-    fn add_with_hint(&mut self, path: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) {
+    pub(super) fn add_with_hint(
+        &mut self,
+        path: impl Into<String>,
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
         self.0.push(Problem { path: path.into(), message: message.into(), hint: Some(hint.into()) });
     }
 
     /// The value, or `None` with the problem noted.
-    fn parse<T: FromStr>(&mut self, path: &str, text: &str) -> Option<T>
+    pub(super) fn parse<T: FromStr>(&mut self, path: &str, text: &str) -> Option<T>
     where
         T::Err: std::fmt::Display,
     {
         text.parse().map_err(|error: T::Err| self.add(path, error.to_string())).ok()
     }
 
-    fn at_most<T>(&mut self, path: &str, list: &[T], most: usize) {
+    pub(super) fn at_most<T>(&mut self, path: &str, list: &[T], most: usize) {
         if list.len() > most {
             self.add(path, format!("{} entries; at most {most}", list.len()));
         }
@@ -47,7 +52,7 @@ impl Found {
         }
     }
 
-    fn unique(&mut self, path: &str, names: impl IntoIterator<Item = impl AsRef<str>>) {
+    pub(super) fn unique(&mut self, path: &str, names: impl IntoIterator<Item = impl AsRef<str>>) {
         let mut seen = BTreeSet::new();
         for name in names {
             let name = name.as_ref().to_owned();
@@ -73,7 +78,7 @@ pub(super) fn check(raw: Raw) -> Result<Manifest, Vec<Problem>> {
     let settings = settings(found, &raw);
     let limits = limits(&raw);
     deadlines(found, &raw);
-    services(found, &raw);
+    let services = services::check(found, &raw);
     found.at_most("provider.regions", &raw.provider.regions, LIST_MAX);
     found.unique("provider.regions", &raw.provider.regions);
     if raw.component.is_none() && raw.services.is_empty() {
@@ -101,8 +106,7 @@ pub(super) fn check(raw: Raw) -> Result<Manifest, Vec<Problem>> {
             events: raw.capabilities.events,
             limits,
             deadlines_ms: raw.limits.deadlines_ms.0,
-            services: raw.services,
-            volumes: raw.volumes,
+            services,
             regions: raw.provider.regions,
             log_drain: raw.provider.log_drain,
             depends,
@@ -231,39 +235,6 @@ fn deadlines(found: &mut Found, raw: &Raw) {
         }
         if *ms == 0 {
             found.add(path, "must be above 0");
-        }
-    }
-}
-
-/// Names and references only; what a service may be is for the engine's side to decide.
-fn services(found: &mut Found, raw: &Raw) {
-    found.at_most("services", &raw.services, LIST_MAX);
-    found.unique("services", raw.services.iter().map(|service| &service.service_name));
-    found.unique("volumes", raw.volumes.iter().map(|volume| &volume.name));
-    found.unique("networks", raw.networks.iter().map(raw::Network::name));
-    for (place, service) in raw.services.iter().enumerate() {
-        let path = format!("services[{place}]");
-        if Id::nearest(&service.service_name).is_none() {
-            found.add(format!("{path}.service_name"), "holds no letter or digit to make an id of");
-        }
-        for (at, volume) in service.volumes.iter().enumerate() {
-            let name = volume.split(':').next().unwrap_or_default();
-            if !raw.volumes.iter().any(|volume| volume.name == name) {
-                found.add_with_hint(
-                    format!("{path}.volumes[{at}]"),
-                    format!("volume `{}` is not declared", shown(name, 60)),
-                    "declare it in `volumes`",
-                );
-            }
-        }
-        for (at, network) in service.networks.iter().enumerate() {
-            if !raw.networks.iter().any(|declared| declared.name() == network) {
-                found.add_with_hint(
-                    format!("{path}.networks[{at}]"),
-                    format!("network `{}` is not declared", shown(network, 60)),
-                    "declare it in `networks`",
-                );
-            }
         }
     }
 }

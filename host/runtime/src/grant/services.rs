@@ -1,0 +1,166 @@
+//! The services of a grant: what each may be, and which line of manifest or policy says so.
+
+use super::{Line, human_bytes, refusal};
+use crate::manifest::{Manifest, Problem, Service, StartMode};
+use crate::policy::{Policy, Reach, ServicePolicy};
+
+/// What one container may use where the manifest does not say.
+const MEMORY_DEFAULT: u64 = 256 << 20;
+const MILLICPUS_DEFAULT: u64 = 1_000;
+const PIDS_DEFAULT: u64 = 200;
+
+/// A service as granted: what every container of it is made from.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct ServiceGrant {
+    pub service: crate::Id,
+    /// As the manifest names it, in full.
+    pub image: String,
+    pub start: StartMode,
+    /// Container ports that are reached by apps.
+    pub ports: Vec<u16>,
+    /// Host ports the manifest names.
+    pub host_ports: Vec<u16>,
+    pub egress: bool,
+    pub writable_root: bool,
+    pub capabilities: Vec<String>,
+    pub memory_bytes: u64,
+    pub millicpus: u64,
+    pub pids: u64,
+}
+
+pub(super) fn services(
+    manifest: &Manifest,
+    policy: &Policy,
+    refusals: &mut Vec<Problem>,
+    lines: &mut Vec<Line>,
+) -> Vec<ServiceGrant> {
+    let policy = &policy.services;
+    let mut granted = Vec::new();
+    for (place, service) in manifest.services.iter().enumerate() {
+        let path = format!("services[{place}]");
+        refuse(service, &path, policy, refusals);
+        let grant = grant(service, &path, policy, refusals);
+        describe(service, &grant, &path, policy, lines);
+        granted.push(grant);
+    }
+    if manifest.services.is_empty() {
+        let because = "addon.json: no services".to_owned();
+        lines.push(Line { may: false, what: "start any container".to_owned(), because });
+    } else {
+        let because = "built in".to_owned();
+        let what = "mount a path of the machine, join its network or processes, or reach the engine".to_owned();
+        lines.push(Line { may: false, what, because });
+    }
+    granted
+}
+
+fn refuse(service: &Service, path: &str, policy: &ServicePolicy, refusals: &mut Vec<Problem>) {
+    let image = &service.image;
+    if !policy.admits(image) {
+        refusals.push(refusal(
+            format!("{path}.image"),
+            format!("`{image}` is not among the images the policy lists"),
+            format!("add `{}` to images under [grant] in lodger.toml", image.name()),
+        ));
+    }
+    if service.egress && !policy.egress {
+        refusals.push(refusal(
+            format!("{path}.egress"),
+            "the policy lets no service reach the outside",
+            "remove the line, or set `egress = true` under [grant] in lodger.toml",
+        ));
+    }
+    for name in service.capabilities.iter().filter(|name| !policy.capabilities.contains(name)) {
+        refusals.push(refusal(
+            format!("{path}.capabilities"),
+            format!("the policy gives no service {name}"),
+            format!("remove it, or add `{name}` to capabilities under [grant] in lodger.toml"),
+        ));
+    }
+    let range = &policy.host_ports;
+    for port in service.ports.values().flatten().filter(|port| !range.contains(port)) {
+        refusals.push(refusal(
+            format!("{path}.ports"),
+            format!("host port {port} is outside the policy's {} to {}", range.start(), range.end()),
+            "write \"0\" to have one assigned, or widen host_ports under [grant] in lodger.toml",
+        ));
+    }
+}
+
+fn grant(service: &Service, path: &str, policy: &ServicePolicy, refusals: &mut Vec<Problem>) -> ServiceGrant {
+    let mut limit = |name: &str, asked: Option<u64>, default: u64, ceiling: u64| match asked {
+        Some(asked) if asked > ceiling => {
+            refusals.push(refusal(
+                format!("{path}.limits.{}", if name == "millicpus" { "cpus" } else { name }),
+                format!("asks for {asked}; the policy's ceiling is {ceiling}"),
+                format!("lower it, or set `service_{name} = {asked}` under [limits] in lodger.toml"),
+            ));
+            ceiling
+        }
+        Some(asked) => asked,
+        None => default.min(ceiling),
+    };
+    ServiceGrant {
+        memory_bytes: limit("memory_bytes", service.limits.memory_bytes, MEMORY_DEFAULT, policy.memory_bytes),
+        millicpus: limit("millicpus", service.limits.millicpus, MILLICPUS_DEFAULT, policy.millicpus),
+        pids: limit("pids", service.limits.pids, PIDS_DEFAULT, policy.pids),
+        service: service.name.clone(),
+        image: service.image.to_string(),
+        start: service.start,
+        ports: service.ports.keys().copied().collect(),
+        host_ports: service.ports.values().flatten().copied().collect(),
+        egress: service.egress,
+        writable_root: service.writable_root,
+        capabilities: service.capabilities.clone(),
+    }
+}
+
+fn describe(service: &Service, grant: &ServiceGrant, path: &str, policy: &ServicePolicy, lines: &mut Vec<Line>) {
+    let name = &grant.service;
+    let mut add =
+        |may, what: String, key: &str| lines.push(Line { may, what, because: format!("addon.json: {path}{key}") });
+    let when = match grant.start {
+        StartMode::Enable => "while it is enabled",
+        StartMode::Provision => "once for every app that uses it",
+        StartMode::Manual => "when its hooks ask for it",
+    };
+    add(true, format!("run the image {} as its service {name}, {when}", grant.image), ".image");
+    let cpus = f64::from(u32::try_from(grant.millicpus).unwrap_or(u32::MAX)) / 1000.0;
+    let memory = human_bytes(grant.memory_bytes);
+    add(
+        true,
+        format!("use up to {memory} of memory, {cpus} processors and {} processes in {name}", grant.pids),
+        ".limits",
+    );
+    for (port, host) in &service.ports {
+        let on = match (&policy.reach, host) {
+            (Reach::Network(network), None) => format!("in the network {network}"),
+            (_, Some(host)) => format!("on {}:{host}", policy.address),
+            (Reach::Host, None) => format!("on a port of {} that is assigned once", policy.address),
+        };
+        add(true, format!("be reached at port {port} of {name} {on}"), ".ports");
+    }
+    for (target, volume) in &service.volumes {
+        add(
+            true,
+            format!("keep data of {name} in its volume {volume}, at {target}; no limit holds its size"),
+            ".volumes",
+        );
+    }
+    if grant.egress {
+        add(true, format!("reach the outside from {name}, every host and port of it"), ".egress");
+    } else {
+        add(false, format!("reach the outside from {name}"), ": no egress");
+    }
+    if grant.writable_root {
+        add(true, format!("write anywhere in the containers of {name}"), ".writable_root");
+    }
+    if !grant.capabilities.is_empty() {
+        let capabilities = grant.capabilities.join(", ");
+        add(true, format!("use {capabilities} of root's powers within the containers of {name}"), ".capabilities");
+    }
+    if !service.environment.is_empty() {
+        let names: Vec<&str> = service.environment.keys().map(String::as_str).collect();
+        add(true, format!("hand {} to {name} in its environment", names.join(", ")), ".environment");
+    }
+}
