@@ -15,7 +15,7 @@ use crate::id::{AddonId, Id};
 use crate::lifecycle::{self, AddonState, ResourceState};
 use crate::outcome::{Outcome, Report};
 use crate::registry::setting_place;
-use crate::store::{AddonRow, CallRow};
+use crate::store::{AddonRow, CallRow, Wanted};
 
 pub use doctor::{Finding, Severity};
 pub use install::{Incoming, Installed};
@@ -202,6 +202,13 @@ impl Host {
         if locked.state.is_enabled() {
             return Ok(Done::already(()));
         }
+        if !locked.addon.manifest.services.is_empty() {
+            self.store.set_addon_state(id, &AddonState::Enabling)?;
+            if let Err(error) = self.start_services(&locked.addon).await {
+                self.store.set_addon_state(id, &AddonState::Failed(HookName::Enable))?;
+                return Err(error);
+            }
+        }
         if !locked.addon.grant.hooks.contains(&HookName::Enable) {
             self.store.set_addon_state(id, &AddonState::Enabled)?;
             return Ok(Done::without_call(()));
@@ -232,10 +239,14 @@ impl Host {
             }
         }
         if !locked.addon.grant.hooks.contains(&HookName::Disable) {
+            self.services.end(id, None, Wanted::Stopped).await?;
             self.store.set_addon_state(id, &AddonState::Installed)?;
             return Ok(Done::without_call(()));
         }
         let call = self.call_locked(&locked, HookRequest::Disable, None).await?;
+        if call.outcome.is_completed() {
+            self.services.end(id, None, Wanted::Stopped).await?;
+        }
         Ok(Done::by(HookName::Disable, call, drop))
     }
 

@@ -1,11 +1,17 @@
 //! The WIT package `lodger:addon`, generated: one world per hook interface, so that a component may export any subset.
 
-/// `types`, `settings` and `progress`: what the host offers to guests.
+/// `types`, `settings`, `progress` and `services`: what the host offers to guests.
 pub mod imports {
     wasmtime::component::bindgen!({
         path: "../../wit",
         world: "imports",
-        imports: { default: trappable },
+        imports: {
+            "lodger:addon/services.start": async | trappable,
+            "lodger:addon/services.stop": async | trappable,
+            "lodger:addon/services.exec": async | trappable,
+            "lodger:addon/services.logs": async | trappable,
+            default: trappable,
+        },
     });
 }
 

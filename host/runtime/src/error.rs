@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use crate::engine::Fault;
 use crate::id::{AddonId, Id};
 use crate::manifest::Problem;
 use crate::text::shown;
@@ -80,6 +81,22 @@ pub enum Error {
 
     #[error("policy `lodger.toml`: {message}")]
     Policy { message: String },
+    #[error("addon `{addon}` declares no service `{}`", shown(service, 60))]
+    UnknownService { addon: AddonId, service: String },
+    #[error("service `{service}` of addon `{addon}`: {message}")]
+    Service { addon: AddonId, service: Id, message: String, hint: String },
+    #[error("service `{service}` of addon `{addon}` does not serve: {why}{}", last_lines(log))]
+    ServiceNotReady { addon: AddonId, service: Id, why: String, log: String },
+    #[error("service `{service}` of addon `{addon}` {}", no_port(*port, *range))]
+    PortTaken { addon: AddonId, service: Id, port: u16, range: (u16, u16) },
+    #[error("image `{image}` {message}")]
+    Image { image: String, message: String, hint: Option<String> },
+    #[error("engine `{engine}` has a container `{name}` that lodger has not made")]
+    ForeignContainer { name: String, engine: String },
+    #[error("the policy names no engine `{}`", shown(engine, 60))]
+    UnknownEngine { engine: String },
+    #[error(transparent)]
+    Engine(#[from] crate::engine::Failure),
     #[error("home `{}`: {message}", home.display())]
     Home { home: PathBuf, message: String, hint: String },
     #[error("home `{}` is a copy of another home", home.display())]
@@ -154,6 +171,17 @@ impl Error {
             Error::DigestChanged { .. } => ("digest-changed", Conflict),
             Error::OtherVersion { .. } => ("other-version", Conflict),
             Error::Policy { .. } => ("invalid-policy", Host),
+            Error::UnknownService { .. } => ("unknown-service", NotFound),
+            Error::Service { .. } => ("service", Conflict),
+            Error::ServiceNotReady { .. } => ("service-not-ready", Conflict),
+            Error::PortTaken { .. } => ("port-taken", Conflict),
+            Error::Image { .. } => ("image", Conflict),
+            Error::ForeignContainer { .. } => ("foreign-container", Conflict),
+            Error::UnknownEngine { .. } => ("unknown-engine", Host),
+            Error::Engine(failure) => match failure.fault {
+                Fault::Unreachable => ("engine-unreachable", Host),
+                _ => ("engine", Host),
+            },
             Error::Home { .. } => ("home-unusable", Host),
             Error::HomeCopied { .. } => ("home-copied", Host),
             Error::Io { .. } => ("io", Host),
@@ -225,7 +253,15 @@ impl Error {
             Error::OtherVersion { addon, .. } => {
                 format!("`lodger uninstall {addon} --keep-data` first; upgrades in place come in a later version")
             }
-            Error::Component { hint, .. } => return hint.clone(),
+            Error::Service { hint, .. } => hint.clone(),
+            Error::ServiceNotReady { addon, .. } => format!("`lodger logs {addon}` has what it said"),
+            Error::PortTaken { .. } => "host_ports under [grant] in lodger.toml, or \"0\" in addon.json".to_owned(),
+            Error::ForeignContainer { name, .. } => format!("remove or rename it: `docker rm -f {name}`"),
+            Error::UnknownEngine { engine } => format!("add [[engine]] with name = \"{engine}\" to lodger.toml"),
+            Error::Engine(failure) if failure.fault == Fault::Unreachable => {
+                "start the engine, or name another under [[engine]] in lodger.toml; nothing was removed".to_owned()
+            }
+            Error::Component { hint, .. } | Error::Image { hint, .. } => return hint.clone(),
             Error::CompileBound { .. } => "limits.compile_ms and limits.compile_memory_bytes in lodger.toml".to_owned(),
             Error::HomeCopied { .. } => "`lodger adopt` makes it a home of its own".to_owned(),
             Error::StoreDamaged { path, .. } => {
@@ -235,6 +271,11 @@ impl Error {
             Error::CompilerNotServed => "call lodger::compiler::serve_if_asked() first in main".to_owned(),
             _ => return None,
         })
+    }
+
+    /// An engine did not answer: nothing is known of its containers.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        matches!(self, Error::Engine(failure) if failure.fault == Fault::Unreachable)
     }
 
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
@@ -249,6 +290,23 @@ fn list(items: &[impl ToString]) -> String {
 
 fn count(number: usize, what: &str) -> String {
     if number == 1 { format!("one {what}") } else { format!("{number} {what}s") }
+}
+
+/// What a service said last, for a message.
+fn last_lines(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().rev().filter(|line| !line.is_empty()).take(3).collect();
+    if lines.is_empty() {
+        String::new()
+    } else {
+        format!("; it last said: {}", lines.into_iter().rev().collect::<Vec<_>>().join(" | "))
+    }
+}
+
+fn no_port(port: u16, (first, last): (u16, u16)) -> String {
+    match port {
+        0 => format!("finds no free host port from {first} to {last}"),
+        port => format!("asks for host port {port}, which another service has"),
+    }
 }
 
 fn alias_note(alias: Option<&Id>) -> String {

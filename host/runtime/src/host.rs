@@ -11,10 +11,13 @@
 //!            ── 7 store.finished(call, outcome, effects)
 //! ```
 
+mod services;
+
 use std::any::Any;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::Store as WasmStore;
@@ -33,7 +36,8 @@ use crate::outcome::{BAD_ANSWER, Outcome, Refused, Report};
 use crate::policy::Policy;
 use crate::quota::{Quota, SharedQuota};
 use crate::registry::{Addon, Registry};
-use crate::sandbox::{Allocation, Ended, Extension, Guest, ProgressSink, Room, Sandbox};
+use crate::sandbox::{Allocation, Ended, Extension, Guest, OwnServices, ProgressSink, Room, Sandbox};
+use crate::services::Services;
 use crate::store::{CallRow, Finish, ResourceEnd, ResourceRow, Store};
 use crate::text::shown;
 use crate::tree::{self, Size};
@@ -72,7 +76,8 @@ impl Config {
 pub struct Host {
     pub(crate) home: Home,
     pub(crate) policy: Policy,
-    pub(crate) store: Store,
+    pub(crate) store: Arc<Store>,
+    pub(crate) services: Arc<Services>,
     pub(crate) sandbox: Sandbox,
     pub(crate) compiler: Compiler,
     pub(crate) extension: Option<Extension>,
@@ -122,7 +127,7 @@ impl Host {
         }
         let home = Home::open(&config.home)?;
         let policy = home.policy()?;
-        let store = Store::open(&home.store_path())?;
+        let store = Arc::new(Store::open(&home.store_path())?);
         let copied = is_copied(&store, &home)?;
         let calls_max = config.concurrent_calls.unwrap_or(policy.concurrent_calls).clamp(1, policy.concurrent_calls);
         let sandbox = Sandbox::new(calls_max, &policy.ceilings, config.extension.as_ref())?;
@@ -136,10 +141,12 @@ impl Host {
             stack_bytes: policy.ceilings[Limit::StackBytes],
             cache: home.cache(),
         };
+        let services = Arc::new(Services::new(&home, &policy.services, store.clone(), config.progress.clone()));
         Ok(Host {
             home,
             policy,
             store,
+            services,
             sandbox,
             compiler,
             extension: config.extension,
@@ -166,7 +173,7 @@ impl Host {
         let (addon, now) = self.registry.get(self, addon).await?;
         permit(&addon, &now.state, request.hook())?;
         let _slot = self.slot().await?;
-        let room = self.room(&addon, request.hook().name(), None).with_private(&request);
+        let room = self.room(&addon, request.hook().name(), None).about(&request);
         let call = self.record(&addon, request.hook().name(), request.key());
 
         let mut ended = self.enter(&addon, room, &request).await;
@@ -198,7 +205,8 @@ impl Host {
         let (addon, hook) = (&locked.addon, request.hook());
         permit(addon, &locked.state, hook)?;
         let _slot = self.slot().await?;
-        let room = self.room(addon, hook.name(), Some(self.quota(locked)?));
+        self.repair_services(locked).await?;
+        let room = self.room(addon, hook.name(), Some(self.quota(locked)?)).about(&request);
         let row = self.record(addon, hook.name(), request.key());
         self.store.started(&row, lifecycle::during(hook), new.as_ref())?;
 
@@ -210,6 +218,9 @@ impl Host {
         // The record stays `started` when this fails, and is repaired like that of a host that died here.
         if let Err(error) = self.store.finished(&row, &finish) {
             tracing::error!(call = call.id, error = &error as &dyn std::error::Error, "cannot note the end of a call");
+        }
+        if matches!(finish.resource, Some(ResourceEnd::Gone)) {
+            self.clear_services(locked).await;
         }
         Ok(call)
     }
@@ -297,14 +308,23 @@ impl Host {
     }
 
     /// What one call is given. `/data` is writable exactly when a quota comes with it.
-    fn room(&self, addon: &Addon, hook: &str, quota: Option<SharedQuota>) -> Room {
+    fn room(&self, addon: &Arc<Addon>, hook: &str, quota: Option<SharedQuota>) -> Room {
         let data = if quota.is_some() { &addon.data_writable } else { &addon.data_readable };
+        let deadline = addon.grant.deadlines_ms.of(hook);
+        let services = addon.manifest.may_use_services.then(|| OwnServices {
+            services: self.services.clone(),
+            addon: addon.clone(),
+            resource: None,
+            mutating: quota.is_some(),
+            deadline: Instant::now() + deadline,
+        });
         Room {
             addon: addon.id.name.to_string(),
             limits: addon.grant.limits,
-            deadline: addon.grant.deadlines_ms.of(hook),
+            deadline,
             mounts: Mounts { dirs: [(data.clone(), "/data"), (addon.files.clone(), "/addon")], quota },
             settings: addon.settings.clone(),
+            services,
             private: None,
             progress: self.progress.clone(),
             extension: Box::new(()),

@@ -13,16 +13,19 @@ pub const KEY_BYTES: usize = 32;
 pub const MAC_BYTES: usize = 32;
 const NONCE_BYTES: usize = 24;
 
+#[derive(Clone)]
 pub struct Key {
     seal: XChaCha20Poly1305,
     cache: [u8; MAC_BYTES],
+    specs: [u8; MAC_BYTES],
 }
 
 impl Key {
     pub fn new(bytes: &[u8; KEY_BYTES]) -> Key {
         let seal = blake3::derive_key("lodger 2026 sealed values of the store", bytes);
         let cache = blake3::derive_key("lodger 2026 compiled code in the cache", bytes);
-        Key { seal: XChaCha20Poly1305::new(&seal.into()), cache }
+        let specs = blake3::derive_key("lodger 2026 labels of containers", bytes);
+        Key { seal: XChaCha20Poly1305::new(&seal.into()), cache, specs }
     }
 
     /// Encrypts `secret` for `place`, which must be named again to open it: a sealed value cannot be moved elsewhere.
@@ -49,6 +52,13 @@ impl Key {
     /// Whether `mac` is the code's; compared in constant time.
     pub fn verify(&self, name: &str, code: &[u8], mac: [u8; MAC_BYTES]) -> bool {
         self.mac_of(name, code) == blake3::Hash::from_bytes(mac)
+    }
+
+    /// The MAC of what an engine is told, under a name: half of it, as hex, which is enough for a label.
+    pub fn spec_mac(&self, name: &str, spec: &[u8]) -> String {
+        let mut mac = blake3::Hasher::new_keyed(&self.specs);
+        mac.update(&(name.len() as u64).to_be_bytes()).update(name.as_bytes()).update(spec);
+        mac.finalize().to_hex()[..32].to_owned()
     }
 
     fn mac_of(&self, name: &str, code: &[u8]) -> blake3::Hash {

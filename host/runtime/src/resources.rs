@@ -14,7 +14,7 @@ use crate::id::{AddonId, Id};
 use crate::lifecycle::ResourceState;
 use crate::outcome::Outcome;
 use crate::registry::Addon;
-use crate::store::ResourceRow;
+use crate::store::{ResourceRow, Wanted};
 
 pub(crate) use crate::bindings::UnprovisionReason as Reason;
 
@@ -104,6 +104,7 @@ impl Host {
             return Ok(Done::already(row.into()));
         }
         if row.state == ResourceState::Detached {
+            self.services.resume(&locked.addon, &row.key).await?;
             self.store.set_resource_state(&row.key, &ResourceState::Active)?;
             return Ok(Done::without_call(Resource { state: ResourceState::Active, ..row.into() }));
         }
@@ -217,6 +218,7 @@ impl Host {
         match row.state {
             ResourceState::Detached => Ok(Done::already(())),
             ResourceState::Active => {
+                self.services.end(addon, Some(&row.key), Wanted::Stopped).await?;
                 self.store.set_resource_state(&row.key, &ResourceState::Detached)?;
                 Ok(Done::without_call(()))
             }

@@ -6,6 +6,7 @@
 
 mod engine;
 mod imports;
+mod services;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::wasi_fs::Mounts;
 pub(crate) use engine::{Allocation, MEMORIES_MAX, TABLES_MAX, compile_config};
 pub use imports::Extension;
 pub(crate) use imports::{Import, classify_import};
+pub(crate) use services::OwnServices;
 
 /// Longest reason of a trap kept, in bytes.
 const REASON_MAX: usize = 1024;
@@ -47,6 +49,7 @@ pub struct Guest {
     mounts: Mounts,
     meter: Meter,
     settings: Arc<Settings>,
+    services: Option<OwnServices>,
     progress: Progress,
     /// The embedder's own state, for its own imports.
     extension: Box<dyn Any + Send>,
@@ -70,6 +73,8 @@ pub(crate) struct Room {
     pub deadline: Duration,
     pub mounts: Mounts,
     pub settings: Arc<Settings>,
+    /// Absent where the manifest does not ask to use them.
+    pub services: Option<OwnServices>,
     /// The private value the guest is handed, to redact it.
     pub private: Option<String>,
     pub progress: Option<ProgressSink>,
@@ -77,7 +82,11 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    pub fn with_private(mut self, request: &HookRequest) -> Room {
+    /// What follows from which resource the hook is about.
+    pub fn about(mut self, request: &HookRequest) -> Room {
+        if let Some(services) = &mut self.services {
+            services.resource = request.key().map(str::to_owned);
+        }
         if let HookRequest::Url(resource) | HookRequest::ConfigVars(resource) = request {
             self.private = Some(resource.private.clone());
         }
@@ -184,6 +193,7 @@ impl Sandbox {
             mounts: room.mounts,
             meter: Meter::new(limits),
             settings: room.settings,
+            services: room.services,
             progress: Progress { sink: room.progress, left: imports::PROGRESS_MAX },
             extension: room.extension,
         };

@@ -11,6 +11,7 @@
 //! Power-loss order: WAL with `synchronous=FULL` makes a commit durable before it is reported; a torn one never happened.
 
 mod rows;
+mod services;
 mod statements;
 
 use std::fs::File;
@@ -28,6 +29,7 @@ use crate::home::private_file;
 
 pub use rows::CallRow;
 pub(crate) use rows::{AddonRow, Finish, ResourceEnd, ResourceRow, Revision};
+pub(crate) use services::{InstanceRow, Wanted};
 
 /// `PRAGMA user_version` of the schema below.
 const SCHEMA: u32 = 1;
@@ -165,6 +167,24 @@ impl Store {
         write().map_err(failed(action))
     }
 
+    /// The same, where the change itself may find that it cannot be: then nothing is changed.
+    pub fn write_if_ok<E>(
+        &self,
+        action: &'static str,
+        change: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<std::result::Result<(), E>>,
+    ) -> Result<std::result::Result<(), E>> {
+        let write = || -> rusqlite::Result<_> {
+            let mut writer = lock(&self.shared.writer);
+            let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let found = change(&transaction)?;
+            if found.is_ok() {
+                transaction.commit()?;
+            }
+            Ok(found)
+        };
+        write().map_err(failed(action))
+    }
+
     /// Runs a query; short, on the caller's thread.
     pub fn read<T>(&self, action: &'static str, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
         query(&lock(&self.reader)).map_err(failed(action))
@@ -289,6 +309,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
         let found: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
         if found == 0 {
             transaction.execute_batch(TABLES)?;
+            transaction.execute_batch(services::TABLES)?;
             transaction.pragma_update(None, "user_version", SCHEMA)?;
         }
         transaction.commit()?;

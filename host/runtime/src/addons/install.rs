@@ -14,7 +14,7 @@ use crate::key::random;
 use crate::lifecycle::{AddonState, ResourceState};
 use crate::package::Package;
 use crate::registry;
-use crate::store::{AddonRow, ResourceRow};
+use crate::store::{AddonRow, ResourceRow, Wanted};
 use crate::tree::Size;
 
 /// A package that could be installed: read, compiled, linked, and granted. Shown to people before it is.
@@ -121,7 +121,10 @@ impl Host {
     pub async fn uninstall(&self, id: &AddonId, keep_data: bool) -> Result<Done<()>> {
         let _held = self.hold(id).await?;
         let row = self.check_uninstall(id)?;
-        if !keep_data {
+        if keep_data {
+            self.services.leave(id).await?;
+        } else {
+            self.services.end(id, None, Wanted::Gone).await?;
             self.home.remove_data(id)?;
         }
         self.store.delete_addon(id)?;

@@ -39,6 +39,8 @@ pub(crate) enum Import {
     Network,
     /// `lodger:addon/settings`: there when the manifest declares settings.
     Settings,
+    /// `lodger:addon/services`: there when the manifest asks for `capabilities.services`.
+    Services,
     Unknown,
 }
 
@@ -74,6 +76,8 @@ pub(crate) fn classify_import(name: &str, extension: Option<&Extension>) -> Impo
         Import::Given
     } else if bare == "lodger:addon/settings" {
         Import::Settings
+    } else if bare == "lodger:addon/services" {
+        Import::Services
     } else if bare.starts_with("wasi:sockets/") || bare.starts_with("wasi:http/") {
         Import::Network
     } else {
@@ -155,6 +159,7 @@ pub(super) fn linker(engine: &wasmtime::Engine, extension: Option<&Extension>) -
     ours::types::add_to_linker::<Guest, HasSelf<Guest>>(l, |guest| guest)?;
     ours::settings::add_to_linker::<Guest, HasSelf<Guest>>(l, |guest| guest)?;
     ours::progress::add_to_linker::<Guest, HasSelf<Guest>>(l, |guest| guest)?;
+    ours::services::add_to_linker::<Guest, HasSelf<Guest>>(l, |guest| guest)?;
     if let Some(extension) = extension {
         (extension.link)(l)?;
     }

@@ -322,6 +322,8 @@ fn end_resource(transaction: &Transaction<'_>, key: &str, end: &ResourceEnd) -> 
         ResourceEnd::State(state) => set_resource_state(transaction, key, state),
         ResourceEnd::Gone => {
             transaction.prepare_cached("DELETE FROM resource WHERE key = ?1")?.execute([key])?;
+            // What it had on an engine goes with it, whether or not this host lives to see to it.
+            transaction.prepare_cached("UPDATE instance SET wanted = 'gone' WHERE resource = ?1")?.execute([key])?;
             Ok(())
         }
         ResourceEnd::Active { id, private, message, log_drain_url } => {

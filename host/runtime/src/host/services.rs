@@ -1,0 +1,85 @@
+//! When services are looked after: before every mutating hook, after a resource has gone, and when somebody asks.
+
+use super::{Host, Locked};
+use crate::error::{Error, Result};
+use crate::hook::HookName;
+use crate::id::AddonId;
+use crate::lifecycle::AddonState;
+use crate::registry::Addon;
+use crate::render::Instance;
+use crate::services::{Repair, Services};
+
+impl Host {
+    /// Starts what starts with the addon, one after the other, each ready before the next.
+    pub(crate) async fn start_services(&self, addon: &Addon) -> Result<()> {
+        for service in Services::of_addon(addon) {
+            let instance = Instance { addon: addon.id.clone(), service, resource: String::new() };
+            self.services.run(addon, &instance, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Before a mutating hook: what it may rely on is there.
+    ///
+    /// # Errors
+    /// When an engine does not answer. What else is wrong with a service is for the hook to find out.
+    pub(crate) async fn repair_services(&self, locked: &Locked) -> Result<()> {
+        if locked.addon.manifest.services.is_empty() {
+            return Ok(());
+        }
+        self.reconcile_locked(&locked.addon.id, Some(&locked.addon), &locked.state).await.map(drop)
+    }
+
+    /// After a resource has gone. What cannot be removed now stays recorded, and is removed when its engine answers again.
+    pub(crate) async fn clear_services(&self, locked: &Locked) {
+        if let Err(error) = self.repair_services(locked).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                addon = locked.addon.name,
+                error,
+                "services of a resource that is gone are left to be removed"
+            );
+        }
+    }
+
+    /// Makes the services of all addons, or of one, be as they should. Those of an addon that is at work are left alone.
+    ///
+    /// # Errors
+    /// When an engine does not answer, after the addons on other engines were seen to.
+    pub async fn reconcile(&self, only: Option<&AddonId>) -> Result<Vec<Repair>> {
+        let mut repairs = Vec::new();
+        let mut unreachable = None;
+        for id in self.store.addons_with_instances()?.into_iter().filter(|id| only.is_none_or(|only| only == id)) {
+            let done = match self.lock(&id).await {
+                Ok(locked) => self.reconcile_locked(&id, Some(&locked.addon), &locked.state).await,
+                Err(Error::Busy { .. }) => continue,
+                // Its services may not run as they do, but what is to go can go.
+                Err(Error::GrantRevoked { .. }) => {
+                    let _held = self.hold(&id).await?;
+                    self.services.reconcile(&id, None).await
+                }
+                Err(error) => Err(error),
+            };
+            match done {
+                Ok(done) => repairs.extend(done),
+                Err(error) if error.is_unreachable() => unreachable = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        unreachable.map_or(Ok(repairs), Err)
+    }
+
+    /// Notes in the addon's state whether its services are well.
+    async fn reconcile_locked(&self, id: &AddonId, addon: Option<&Addon>, state: &AddonState) -> Result<Vec<Repair>> {
+        let repairs = self.services.reconcile(id, addon).await?;
+        let ill = repairs.iter().any(Repair::is_problem);
+        let has_health = addon.is_some_and(|addon| addon.grant.hooks.contains(&HookName::Health));
+        match state {
+            AddonState::Enabled if ill => self.store.set_addon_state(id, &AddonState::Degraded)?,
+            // Where the addon has a say in it, its own hook tells when it is well again.
+            AddonState::Degraded if !ill && !has_health => self.store.set_addon_state(id, &AddonState::Enabled)?,
+            _ => {}
+        }
+        Ok(repairs)
+    }
+}

@@ -1,0 +1,256 @@
+//! From a granted service to the container that an engine is asked for: names, labels, networks, volumes, limits.
+//!
+//! Law 9: everything an engine is told about a container is made here, from the manifest, the grant and the policy. A guest
+//! adds the values of variables the manifest declares, and nothing else. Names are made of hashes, so that no two things
+//! share one, whatever their ids are; a label authenticates what this home has made (threats 2 and 3).
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use crate::engine::{Container, ContainerSpec, NetworkSpec, Published, Reach};
+use crate::grant::ServiceGrant;
+use crate::id::{AddonId, Id};
+use crate::key::Key;
+use crate::manifest::{Service, StartMode};
+use crate::policy::{self, ServicePolicy};
+
+pub(crate) const LABEL_HOME: &str = "lodger.home";
+pub(crate) const LABEL_ADDON: &str = "lodger.addon";
+pub(crate) const LABEL_SERVICE: &str = "lodger.service";
+pub(crate) const LABEL_RESOURCE: &str = "lodger.resource";
+pub(crate) const LABEL_SPEC: &str = "lodger.spec";
+
+/// Longest part of a name that is for people.
+const SPOKEN_MAX: usize = 24;
+/// What every container may write: programs expect it, and it is gone with the container.
+const SCRATCH: [&str; 2] = ["/tmp", "/run"];
+
+/// Which instance: of which service, for which resource; an empty key is the addon's own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Instance {
+    pub addon: AddonId,
+    pub service: Id,
+    pub resource: String,
+}
+
+/// An image as it was pinned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Pin {
+    /// `sha256:…` of its configuration, by which containers are made.
+    pub id: String,
+    /// `name@sha256:…`, by which it can be fetched again.
+    pub digest: Option<String>,
+    /// Paths the image declares as volumes.
+    pub volumes: Vec<String>,
+}
+
+/// Everything an instance needs of its engine.
+#[derive(Clone, Debug)]
+pub(crate) struct Rendered {
+    pub container: ContainerSpec,
+    pub networks: Vec<NetworkSpec>,
+    /// Names and labels of volumes.
+    pub volumes: BTreeMap<String, BTreeMap<String, String>>,
+}
+
+/// What names and labels are made with: the home's identity and key.
+pub(crate) struct Marks<'a> {
+    pub home: &'a str,
+    pub key: &'a Key,
+}
+
+/// What an instance is rendered from.
+pub(crate) struct Plan<'a> {
+    pub service: &'a Service,
+    pub grant: &'a ServiceGrant,
+    pub pin: &'a Pin,
+    /// Host ports assigned to container ports.
+    pub ports: &'a BTreeMap<u16, u16>,
+    /// Over the manifest's values.
+    pub environment: BTreeMap<String, String>,
+}
+
+impl Instance {
+    /// The container's name, and the only name it has in a network of apps.
+    pub fn container_name(&self, marks: &Marks<'_>) -> String {
+        marks.name(self.service.as_str(), &[&self.addon.to_string(), "service", self.service.as_str(), &self.resource])
+    }
+}
+
+impl Marks<'_> {
+    /// `lodger-<spoken>-<12 hex>`.
+    fn name(&self, spoken: &str, parts: &[&str]) -> String {
+        let mut hash = blake3::Hasher::new();
+        for part in [self.home].iter().chain(parts) {
+            hash.update(&(part.len() as u64).to_be_bytes()).update(part.as_bytes());
+        }
+        let spoken = crate::text::cut_at(spoken, SPOKEN_MAX).trim_end_matches('-');
+        format!("lodger-{spoken}-{}", &hash.finalize().to_hex()[..12])
+    }
+
+    /// The label of this home.
+    pub fn home_label(&self) -> String {
+        blake3::hash(self.home.as_bytes()).to_hex()[..16].to_owned()
+    }
+
+    fn labels(&self, addon: &AddonId) -> BTreeMap<String, String> {
+        [(LABEL_HOME.to_owned(), self.home_label()), (LABEL_ADDON.to_owned(), addon.to_string())].into()
+    }
+
+    /// `<what it is made from>.<that it is ours>`: the first half changes with the spec, the second vouches for the first
+    /// under this name. Both need the home's key, so that neither can be made nor secrets be tried out without it.
+    fn spec_label(&self, name: &str, spec: &impl serde::Serialize) -> String {
+        // Maps of strings and numbers always serialize.
+        let json = serde_json::to_vec(spec).unwrap_or_default();
+        let spec = self.key.spec_mac("spec", &json);
+        format!("{spec}.{}", self.vouch(name, &spec))
+    }
+
+    fn vouch(&self, name: &str, spec: &str) -> String {
+        self.key.spec_mac(name, format!("{}.{spec}", self.home).as_bytes())
+    }
+
+    /// Whether this home has made what carries these labels under this name. Anything else is foreign, whatever it says.
+    pub fn vouches_for(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+        let Some((spec, vouched)) = labels.get(LABEL_SPEC).and_then(|label| label.split_once('.')) else {
+            return false;
+        };
+        labels.get(LABEL_HOME) == Some(&self.home_label())
+            && blake3::hash(vouched.as_bytes()) == blake3::hash(self.vouch(name, spec).as_bytes())
+    }
+
+    /// The volume of an addon that its manifest calls `volume`, for one resource or for all.
+    fn volume_name(&self, addon: &AddonId, resource: &str, volume: &str) -> String {
+        self.name(volume, &[&addon.to_string(), "volume", volume, resource])
+    }
+
+    fn network_name(&self, addon: &AddonId, network: &str) -> String {
+        self.name(addon.name.as_str(), &[&addon.to_string(), "network", network])
+    }
+
+    pub fn render(&self, instance: &Instance, plan: &Plan<'_>, policy: &ServicePolicy) -> Rendered {
+        let Plan { service, grant, pin, .. } = plan;
+        let name = instance.container_name(self);
+        let ports = self.published(plan, policy);
+        let (joined, networks) = self.networks(instance, plan, &name, !ports.is_empty(), policy);
+        let (mounted, volumes) = self.volumes(instance, plan);
+        let mut labels = self.labels(&instance.addon);
+        labels.insert(LABEL_SERVICE.to_owned(), instance.service.to_string());
+        labels.insert(LABEL_RESOURCE.to_owned(), instance.resource.clone());
+        labels.extend(service.labels.iter().map(|(label, value)| (format!("lodger.x.{label}"), value.clone())));
+        let mut environment = service.environment.clone();
+        environment.extend(plan.environment.clone());
+        let mut container = ContainerSpec {
+            image: pin.id.clone(),
+            command: service.command.clone(),
+            environment,
+            labels,
+            scratch: SCRATCH
+                .into_iter()
+                .filter(|path| !mounted.values().any(|at| at == path))
+                .map(str::to_owned)
+                .collect(),
+            volumes: mounted,
+            networks: joined,
+            ports,
+            capabilities: grant.capabilities.clone(),
+            read_only: !grant.writable_root,
+            memory_bytes: grant.memory_bytes,
+            nano_cpus: grant.millicpus * 1_000_000,
+            pids: grant.pids,
+            name,
+        };
+        let label = self.spec_label(&container.name, &container);
+        container.labels.insert(LABEL_SPEC.to_owned(), label);
+        Rendered { container, networks, volumes }
+    }
+
+    /// Apps on the machine need a port of it for each; in a network they need none but those the manifest fixes.
+    fn published(&self, plan: &Plan<'_>, policy: &ServicePolicy) -> Vec<Published> {
+        let on_machine = |port: &u16| match plan.service.ports.get(port) {
+            Some(Some(_)) => true,
+            _ => policy.reach == policy::Reach::Host,
+        };
+        let ports = plan.ports.iter().filter(|(port, _)| on_machine(port));
+        ports
+            .map(|(&container_port, &host)| Published { container_port, host: SocketAddr::new(policy.address, host) })
+            .collect()
+    }
+
+    /// Siblings meet in internal networks; an edge network is only there to publish a port, or to let out who may.
+    fn networks(
+        &self,
+        instance: &Instance,
+        plan: &Plan<'_>,
+        name: &str,
+        publishes: bool,
+        policy: &ServicePolicy,
+    ) -> (BTreeMap<String, Vec<String>>, Vec<NetworkSpec>) {
+        let addon = &instance.addon;
+        let mut joined = BTreeMap::new();
+        let mut specs = Vec::new();
+        let mut join = |network: String, reach, aliases: Vec<String>| {
+            let mut spec = NetworkSpec { name: network.clone(), labels: self.labels(addon), reach };
+            let label = self.spec_label(&network, &spec);
+            spec.labels.insert(LABEL_SPEC.to_owned(), label);
+            specs.push(spec);
+            joined.insert(network, aliases);
+        };
+        // Several instances of one service in a network would share its name: those of resources have only their own.
+        let known_as = match plan.service.start {
+            StartMode::Provision => vec![name.to_owned()],
+            StartMode::Enable | StartMode::Manual => vec![name.to_owned(), instance.service.to_string()],
+        };
+        let own = ["".to_owned()];
+        let declared = if plan.service.networks.is_empty() { &own[..] } else { &plan.service.networks };
+        for network in declared {
+            join(self.network_name(addon, &format!("internal:{network}")), Reach::Internal, known_as.clone());
+        }
+        if plan.grant.egress {
+            join(self.network_name(addon, "outside"), Reach::Outside, Vec::new());
+        } else if publishes {
+            join(self.network_name(addon, "edge"), Reach::Edge, Vec::new());
+        }
+        if let policy::Reach::Network(apps) = &policy.reach {
+            joined.insert(apps.clone(), vec![name.to_owned()]);
+        }
+        (joined, specs)
+    }
+
+    /// Declared volumes, and one of our own for each path the image would else give a nameless one.
+    fn volumes(
+        &self,
+        instance: &Instance,
+        plan: &Plan<'_>,
+    ) -> (BTreeMap<String, String>, BTreeMap<String, BTreeMap<String, String>>) {
+        let Instance { addon, service, resource } = instance;
+        let declared = plan.service.volumes.iter();
+        let mut mounted: BTreeMap<String, String> =
+            declared.map(|(path, volume)| (self.volume_name(addon, resource, volume), path.clone())).collect();
+        for path in &plan.pin.volumes {
+            let taken = mounted.values().any(|at| at == path) || SCRATCH.contains(&path.as_str());
+            if !taken && crate::manifest::is_mount_point(path) {
+                let name =
+                    self.name(service.as_str(), &[&addon.to_string(), "image", service.as_str(), resource, path]);
+                mounted.insert(name, path.clone());
+            }
+        }
+        let mut volumes = BTreeMap::new();
+        for name in mounted.keys() {
+            let mut labels = self.labels(addon);
+            labels.insert(LABEL_RESOURCE.to_owned(), resource.clone());
+            let label = self.spec_label(name, &labels);
+            labels.insert(LABEL_SPEC.to_owned(), label);
+            volumes.insert(name.clone(), labels);
+        }
+        (mounted, volumes)
+    }
+}
+
+impl Rendered {
+    /// Whether a container that is there is the one that should be.
+    pub fn is(&self, there: &Container) -> bool {
+        there.labels.get(LABEL_SPEC) == self.container.labels.get(LABEL_SPEC)
+            && self.container.networks.keys().all(|network| there.networks.contains_key(network))
+    }
+}

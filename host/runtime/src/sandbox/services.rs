@@ -1,0 +1,224 @@
+//! `lodger:addon/services`: what a guest may do with its addon's own services.
+//!
+//! A guest names a service of its manifest; the instance follows from the hook, so that no guest can name another resource's
+//! (law 9, threats 10 and 24).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Guest;
+use crate::bindings::imports::lodger::addon::services::{Address, Executed, Host};
+use crate::bindings::{GuestError, Pair};
+use crate::engine::{Exec, Status};
+use crate::error::{Error, Kind};
+use crate::id::Id;
+use crate::manifest::{Service, StartMode};
+use crate::registry::Addon;
+use crate::render::Instance;
+use crate::services::Services;
+use crate::store::{InstanceRow, Wanted};
+use crate::text::shown;
+
+/// Bounds of the WIT package.
+const OUTPUT_MAX: usize = 65_536;
+const STDIN_MAX: usize = 1 << 20;
+const ARGUMENTS_MAX: usize = 256;
+const ARGUMENT_MAX: usize = 4096;
+const VALUE_MAX: usize = 4096;
+/// Kept of a call's time to restart a container whose command has not ended.
+const RESTART: Duration = Duration::from_secs(2);
+
+/// The services of one addon, as one call may use them.
+pub(crate) struct OwnServices {
+    pub services: Arc<Services>,
+    pub addon: Arc<Addon>,
+    /// The resource the hook is about.
+    pub resource: Option<String>,
+    /// Whether the hook may start and stop.
+    pub mutating: bool,
+    pub deadline: Instant,
+}
+
+type Answer<T> = Result<T, GuestError>;
+
+impl OwnServices {
+    fn declared(&self, name: &str) -> Answer<&Service> {
+        let services = &self.addon.manifest.services;
+        let found = Id::nearest(name).and_then(|id| services.iter().find(|service| service.name == id));
+        found.ok_or_else(|| GuestError::NotFound(format!("the manifest declares no service `{}`", shown(name, 60))))
+    }
+
+    fn instance(&self, service: &Service) -> Answer<Instance> {
+        let resource = match service.start {
+            StartMode::Enable | StartMode::Manual => String::new(),
+            StartMode::Provision => self.resource.clone().ok_or_else(|| {
+                let message =
+                    format!("service `{}` has an instance per resource, and this hook is about none", service.name);
+                GuestError::NotFound(message)
+            })?,
+        };
+        Ok(Instance { addon: self.addon.id.clone(), service: service.name.clone(), resource })
+    }
+
+    fn row(&self, service: &Service) -> Answer<InstanceRow> {
+        let row = self.services.store.instance(&self.instance(service)?).map_err(|error| told(&error))?;
+        row.ok_or_else(|| GuestError::NotFound(format!("service `{}` was not started", service.name)))
+    }
+
+    fn to_change(&self, name: &str) -> Answer<&Service> {
+        if !self.mutating {
+            return Err(GuestError::Denied("services are started and stopped in mutating hooks only".to_owned()));
+        }
+        let service = self.declared(name)?;
+        if service.start == StartMode::Enable {
+            let message =
+                format!("service `{}` starts and stops with the addon: its `start` is \"enable\"", service.name);
+            return Err(GuestError::Denied(message));
+        }
+        Ok(service)
+    }
+
+    async fn start(&self, name: &str, environment: Vec<Pair>) -> Answer<()> {
+        let service = self.to_change(name)?;
+        let mut values = BTreeMap::new();
+        for Pair { name, value } in environment {
+            if !service.environment.contains_key(&name) {
+                let message = format!("`{}` is not in services[].environment of addon.json", shown(&name, 60));
+                return Err(GuestError::Denied(message));
+            }
+            if value.len() > VALUE_MAX || value.contains('\0') {
+                return Err(GuestError::Invalid(format!("the value of `{name}` holds NUL or over {VALUE_MAX} bytes")));
+            }
+            values.insert(name, value);
+        }
+        let instance = self.instance(service)?;
+        self.services.run(&self.addon, &instance, Some(&values)).await.map_err(|error| told(&error))
+    }
+
+    async fn stop(&self, name: &str) -> Answer<()> {
+        let service = self.to_change(name)?;
+        let instance = self.instance(service)?;
+        let stop = async {
+            self.services.store.set_wanted(&instance, Wanted::Stopped)?;
+            self.services.reconcile(&self.addon.id, Some(&self.addon)).await
+        };
+        stop.await.map(drop).map_err(|error| told(&error))
+    }
+
+    fn endpoint(&self, name: &str, port: u16) -> Answer<Address> {
+        let service = self.declared(name)?;
+        let undeclared = || GuestError::Denied(format!("port {port} is not in services[].ports of `{}`", service.name));
+        let row = self.row(service)?;
+        let (host, port) = self.services.address(&row, port).ok_or_else(undeclared)?;
+        Ok(Address { host, port })
+    }
+
+    async fn exec(&self, name: &str, command: Vec<String>, stdin: Vec<u8>) -> Answer<Executed> {
+        let bad = command.is_empty() || command.len() > ARGUMENTS_MAX || stdin.len() > STDIN_MAX;
+        if bad || command.iter().any(|word| word.len() > ARGUMENT_MAX || word.contains('\0')) {
+            let message = format!("1 to {ARGUMENTS_MAX} arguments of {ARGUMENT_MAX} bytes, {STDIN_MAX} bytes of stdin");
+            return Err(GuestError::Invalid(message));
+        }
+        let row = self.row(self.declared(name)?)?;
+        let timeout = self.deadline.saturating_duration_since(Instant::now()).saturating_sub(RESTART);
+        let exec = Exec { command, stdin, output_max: OUTPUT_MAX, timeout };
+        let executed = self.services.exec(&row, &exec).await.map_err(|error| told(&error))?;
+        let Some(exit_code) = executed.exit_code else {
+            let message = format!("the command in `{name}` had not ended in time; the service was restarted");
+            return Err(GuestError::Unavailable(message));
+        };
+        Ok(Executed {
+            exit_code: i32::try_from(exit_code).unwrap_or(-1),
+            stdout: executed.stdout,
+            stderr: executed.stderr,
+            truncated: executed.truncated,
+        })
+    }
+
+    async fn logs(&self, name: &str) -> Answer<String> {
+        let row = self.row(self.declared(name)?)?;
+        self.services.logs(&row, OUTPUT_MAX).await.map_err(|error| told(&error))
+    }
+}
+
+/// The host's error, as a guest may know it: with what was about its own services, without what the engine said.
+fn told(error: &Error) -> GuestError {
+    match error {
+        Error::Engine(_) => GuestError::Unavailable(format!("{} ", error.code()).trim_end().to_owned()),
+        Error::ServiceNotReady { .. } | Error::Service { .. } => GuestError::Unavailable(error.to_string()),
+        _ if error.kind() == Kind::Host => GuestError::Unavailable(error.code().to_owned()),
+        _ => GuestError::Denied(error.to_string()),
+    }
+}
+
+impl Guest {
+    fn own_services(&self) -> wasmtime::Result<&OwnServices> {
+        self.services.as_ref().ok_or_else(|| wasmtime::format_err!("this call is given no services"))
+    }
+}
+
+impl Host for Guest {
+    async fn start(&mut self, service: String, environment: Vec<Pair>) -> wasmtime::Result<Answer<()>> {
+        Ok(self.own_services()?.start(&service, environment).await)
+    }
+
+    async fn stop(&mut self, service: String) -> wasmtime::Result<Answer<()>> {
+        Ok(self.own_services()?.stop(&service).await)
+    }
+
+    fn endpoint(&mut self, service: String, port: u16) -> wasmtime::Result<Answer<Address>> {
+        Ok(self.own_services()?.endpoint(&service, port))
+    }
+
+    async fn exec(
+        &mut self,
+        service: String,
+        command: Vec<String>,
+        stdin: Vec<u8>,
+    ) -> wasmtime::Result<Answer<Executed>> {
+        Ok(self.own_services()?.exec(&service, command, stdin).await)
+    }
+
+    async fn logs(&mut self, service: String) -> wasmtime::Result<Answer<String>> {
+        Ok(self.own_services()?.logs(&service).await)
+    }
+}
+
+impl Services {
+    /// Runs a command in an instance, a few at a time. One that has not ended is ended by restarting the container.
+    async fn exec(&self, row: &InstanceRow, exec: &Exec) -> crate::error::Result<crate::engine::Executed> {
+        let engine = self.engines.get(&row.engine)?;
+        let name = self.running(&*engine, row).await?;
+        let executed = engine.exec(&name, exec).await?;
+        if executed.left_running() {
+            engine.stop(&name, Duration::ZERO).await?;
+            engine.start(&name).await?;
+        }
+        Ok(executed)
+    }
+
+    async fn logs(&self, row: &InstanceRow, most: usize) -> crate::error::Result<String> {
+        let engine = self.engines.get(&row.engine)?;
+        let name = row.instance.container_name(&self.marks());
+        Ok(match engine.container(&name).await? {
+            Some(there) if self.marks().vouches_for(&name, &there.labels) => {
+                String::from_utf8_lossy(&engine.logs(&there.id, most).await?).into_owned()
+            }
+            _ => row.log.clone().unwrap_or_default(),
+        })
+    }
+
+    /// The id of the instance's own container, which runs.
+    async fn running(&self, engine: &dyn crate::engine::Engine, row: &InstanceRow) -> crate::error::Result<String> {
+        let name = row.instance.container_name(&self.marks());
+        let there = engine.container(&name).await?.filter(|there| self.marks().vouches_for(&name, &there.labels));
+        let running = there.filter(|there| there.status == Status::Running);
+        running.map(|there| there.id).ok_or_else(|| Error::Service {
+            addon: row.instance.addon.clone(),
+            service: row.instance.service.clone(),
+            message: "does not run".to_owned(),
+            hint: format!("`lodger reconcile {}`", row.instance.addon),
+        })
+    }
+}

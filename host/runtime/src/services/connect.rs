@@ -1,0 +1,53 @@
+//! The engines the policy names, connected to when first needed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::policy::EngineAt;
+
+pub(crate) struct Engines {
+    at: Vec<EngineAt>,
+    connected: Mutex<BTreeMap<String, Arc<dyn Engine>>>,
+}
+
+impl Engines {
+    pub fn new(at: Vec<EngineAt>) -> Engines {
+        Engines { at, connected: Mutex::default() }
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.at.iter().map(|engine| engine.name.to_string()).collect()
+    }
+
+    /// Where a new instance goes.
+    pub fn choose(&self) -> Result<String> {
+        let first = self.at.first().map(|engine| engine.name.to_string());
+        first.ok_or_else(|| Error::UnknownEngine { engine: "local".to_owned() })
+    }
+
+    /// # Errors
+    /// [`Error::UnknownEngine`] where the policy names it no more, or this build has none.
+    pub fn get(&self, name: &str) -> Result<Arc<dyn Engine>> {
+        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(engine) = connected.get(name) {
+            return Ok(engine.clone());
+        }
+        let unknown = || Error::UnknownEngine { engine: name.to_owned() };
+        let at = self.at.iter().find(|engine| engine.name.as_str() == name).ok_or_else(unknown)?;
+        let engine = connect(at)?;
+        connected.insert(name.to_owned(), engine.clone());
+        Ok(engine)
+    }
+}
+
+#[cfg(feature = "docker")]
+fn connect(at: &EngineAt) -> Result<Arc<dyn Engine>> {
+    Ok(Arc::new(crate::engine::docker::Docker::connect(at.name.as_str(), &at.address)?))
+}
+
+#[cfg(not(feature = "docker"))]
+fn connect(at: &EngineAt) -> Result<Arc<dyn Engine>> {
+    Err(Error::UnknownEngine { engine: at.name.to_string() })
+}

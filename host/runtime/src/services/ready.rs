@@ -1,0 +1,102 @@
+//! Waiting until a service that runs also serves.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+
+use super::{LOG_KEPT, Services};
+use crate::engine::{Container, Engine, Exec, Status};
+use crate::error::{Error, Result};
+use crate::manifest::{Probe, Service};
+use crate::registry::Addon;
+use crate::render::Rendered;
+
+/// Between two looks: short at first, since most services are ready soon.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
+/// How long one probe may take.
+const PROBE_MAX: Duration = Duration::from_secs(5);
+/// A connection that lives this long was taken by the service, not by an engine's proxy that closes it at once.
+const HELD: Duration = Duration::from_millis(150);
+/// A service without a probe has started when it still runs after this.
+const SETTLED: Duration = Duration::from_millis(250);
+
+impl Services {
+    /// # Errors
+    /// [`Error::ServiceNotReady`] with the end of its log, when it ends or its time is over.
+    pub(super) async fn wait_ready(
+        &self,
+        engine: &dyn Engine,
+        addon: &Addon,
+        service: &Service,
+        rendered: &Rendered,
+    ) -> Result<()> {
+        let began = Instant::now();
+        let timeout = service.ready.as_ref().map_or(SETTLED, |ready| ready.timeout);
+        let mut pause = PAUSE_MIN;
+        loop {
+            let there = engine.container(&rendered.container.name).await?;
+            let why = match there.as_ref().map(|container| (container, container.status)) {
+                None => "its container was removed".to_owned(),
+                Some((_, Status::Exited(code))) => match code {
+                    Some(code) => format!("it ended with exit code {code}"),
+                    None => "it ended".to_owned(),
+                },
+                Some((container, Status::Running)) => match &service.ready {
+                    Some(ready) if answers(engine, container, &ready.probe).await? => return Ok(()),
+                    None if began.elapsed() >= timeout => return Ok(()),
+                    _ if began.elapsed() < timeout => String::new(),
+                    _ => format!("it was not ready within {} ms", timeout.as_millis()),
+                },
+                Some(_) if began.elapsed() < timeout.max(PROBE_MAX) => String::new(),
+                Some(_) => "it did not start".to_owned(),
+            };
+            if !why.is_empty() {
+                let log = match there {
+                    Some(container) => self.readable(&engine.logs(&container.id, LOG_KEPT).await?),
+                    None => String::new(),
+                };
+                return Err(Error::ServiceNotReady {
+                    addon: addon.id.clone(),
+                    service: service.name.clone(),
+                    why,
+                    log,
+                });
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+}
+
+async fn answers(engine: &dyn Engine, container: &Container, probe: &Probe) -> Result<bool> {
+    match probe {
+        Probe::Exec(command) => {
+            let exec = Exec { command: command.clone(), output_max: 0, timeout: PROBE_MAX, ..Exec::default() };
+            // Between two looks the container may have ended: the next look tells.
+            Ok(engine.exec(&container.id, &exec).await.is_ok_and(|executed| executed.exit_code == Some(0)))
+        }
+        Probe::Port(port) => {
+            let published = container.ports.iter().find(|published| published.container_port == *port);
+            let inside =
+                || container.networks.values().flatten().next().map(|&address| SocketAddr::new(address, *port));
+            match published.map(|published| published.host).or_else(inside) {
+                Some(address) => Ok(holds(address).await),
+                None => Ok(false),
+            }
+        }
+    }
+}
+
+/// Whether somebody takes a connection and keeps it.
+#[expect(clippy::disallowed_methods, reason = "the address of a container this host has just made")]
+async fn holds(address: SocketAddr) -> bool {
+    let Ok(Ok(mut stream)) = tokio::time::timeout(PROBE_MAX, TcpStream::connect(address)).await else { return false };
+    match tokio::time::timeout(HELD, stream.read(&mut [0; 1])).await {
+        // It says nothing, and waits to be asked.
+        Err(_) => true,
+        Ok(read) => read.is_ok_and(|bytes| bytes > 0),
+    }
+}

@@ -1,0 +1,292 @@
+//! The tables of services: what should exist on engines. What does exist is asked of them, never noted here (law 7).
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+
+use super::Store;
+use super::rows::{collect, from_json, parsed, to_json};
+use crate::error::Result;
+use crate::id::{AddonId, Id};
+use crate::render::{Instance, Pin};
+
+pub(super) const TABLES: &str = "
+CREATE TABLE image (
+    addon TEXT NOT NULL REFERENCES addon(id) ON DELETE CASCADE,
+    service TEXT NOT NULL,
+    reference TEXT NOT NULL,
+    id TEXT NOT NULL,
+    digest TEXT,
+    volumes TEXT NOT NULL,
+    PRIMARY KEY (addon, service)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE instance (
+    addon TEXT NOT NULL REFERENCES addon(id),
+    service TEXT NOT NULL,
+    resource TEXT NOT NULL,
+    engine TEXT NOT NULL,
+    wanted TEXT NOT NULL,
+    environment BLOB,
+    failures INTEGER NOT NULL DEFAULT 0,
+    failed_at INTEGER,
+    log TEXT,
+    PRIMARY KEY (addon, service, resource)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE port (
+    engine TEXT NOT NULL,
+    host_port INTEGER NOT NULL,
+    addon TEXT NOT NULL,
+    service TEXT NOT NULL,
+    resource TEXT NOT NULL,
+    container_port INTEGER NOT NULL,
+    PRIMARY KEY (engine, host_port),
+    FOREIGN KEY (addon, service, resource) REFERENCES instance(addon, service, resource) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+";
+
+/// What should become of an instance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Running,
+    /// No container; its volumes, ports and environment stay.
+    Stopped,
+    /// Nothing of it.
+    Gone,
+}
+
+impl Wanted {
+    const fn name(self) -> &'static str {
+        match self {
+            Wanted::Running => "running",
+            Wanted::Stopped => "stopped",
+            Wanted::Gone => "gone",
+        }
+    }
+}
+
+impl std::str::FromStr for Wanted {
+    type Err = crate::lifecycle::UnknownState;
+
+    fn from_str(text: &str) -> Result<Wanted, Self::Err> {
+        [Wanted::Running, Wanted::Stopped, Wanted::Gone]
+            .into_iter()
+            .find(|wanted| wanted.name() == text)
+            .ok_or(crate::lifecycle::UnknownState)
+    }
+}
+
+/// An instance as it should be.
+#[derive(Clone, Debug)]
+pub(crate) struct InstanceRow {
+    pub instance: Instance,
+    /// As the policy names it.
+    pub engine: String,
+    pub wanted: Wanted,
+    /// Sealed JSON: the values a guest has set.
+    pub environment: Option<Vec<u8>>,
+    /// Container port to host port.
+    pub ports: BTreeMap<u16, u16>,
+    /// Crashes in a row, and when the last was, in seconds since 1970.
+    pub failures: u32,
+    pub failed_at: Option<i64>,
+    /// The end of what it wrote before it failed last.
+    pub log: Option<String>,
+}
+
+fn instance(row: &Row<'_>) -> rusqlite::Result<InstanceRow> {
+    Ok(InstanceRow {
+        instance: Instance {
+            addon: parsed(row, "addon")?,
+            service: parsed(row, "service")?,
+            resource: row.get("resource")?,
+        },
+        engine: row.get("engine")?,
+        wanted: parsed(row, "wanted")?,
+        environment: row.get("environment")?,
+        ports: BTreeMap::new(),
+        failures: row.get("failures")?,
+        failed_at: row.get("failed_at")?,
+        log: row.get("log")?,
+    })
+}
+
+fn pin(row: &Row<'_>) -> rusqlite::Result<Pin> {
+    Ok(Pin { id: row.get("id")?, digest: row.get("digest")?, volumes: from_json(row, "volumes")? })
+}
+
+/// Gives every row its ports.
+fn with_ports(connection: &Connection, mut rows: Vec<InstanceRow>) -> rusqlite::Result<Vec<InstanceRow>> {
+    let sql = "SELECT container_port, host_port FROM port WHERE addon = ?1 AND service = ?2 AND resource = ?3";
+    let mut statement = connection.prepare_cached(sql)?;
+    for row in &mut rows {
+        let Instance { addon, service, resource } = &row.instance;
+        let found = statement
+            .query_map(params![addon.to_string(), service.as_str(), resource], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        row.ports = found.collect::<rusqlite::Result<_>>()?;
+    }
+    Ok(rows)
+}
+
+impl Store {
+    pub fn instances(&self, addon: &AddonId) -> Result<Vec<InstanceRow>> {
+        self.read("list services", |connection| {
+            let sql = "SELECT * FROM instance WHERE addon = ?1 ORDER BY service, resource";
+            with_ports(connection, collect(connection, sql, [addon.to_string()], instance)?)
+        })
+    }
+
+    pub fn instance(&self, of: &Instance) -> Result<Option<InstanceRow>> {
+        self.read("find a service", |connection| {
+            let sql = "SELECT * FROM instance WHERE addon = ?1 AND service = ?2 AND resource = ?3";
+            let values = params![of.addon.to_string(), of.service.as_str(), of.resource];
+            Ok(with_ports(connection, collect(connection, sql, values, instance)?)?.pop())
+        })
+    }
+
+    /// Addons that have anything on an engine, in the order of their ids.
+    pub fn addons_with_instances(&self) -> Result<Vec<AddonId>> {
+        self.read("list services", |connection| {
+            collect(connection, "SELECT DISTINCT addon FROM instance ORDER BY addon", [], |row| parsed(row, "addon"))
+        })
+    }
+
+    /// Commits that an instance should run: with its ports, those it has kept and new ones out of `range`. Its failures are
+    /// forgiven.
+    ///
+    /// `asked` maps container ports to the host port the manifest fixes, if any. `Err` within is the port that is taken, or 0
+    /// when none of the range is left.
+    pub fn want(
+        &self,
+        of: &Instance,
+        engine: &str,
+        environment: Option<&[u8]>,
+        asked: &BTreeMap<u16, Option<u16>>,
+        range: std::ops::RangeInclusive<u16>,
+    ) -> Result<std::result::Result<(), u16>> {
+        self.write_if_ok("note a service", |transaction| {
+            let values = params![
+                of.addon.to_string(),
+                of.service.as_str(),
+                of.resource,
+                engine,
+                Wanted::Running.name(),
+                environment
+            ];
+            transaction.execute(
+                "INSERT INTO instance (addon, service, resource, engine, wanted, environment)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                 ON CONFLICT DO UPDATE SET wanted = ?5, environment = ?6, failures = 0, failed_at = NULL, log = NULL",
+                values,
+            )?;
+            assign_ports(transaction, of, engine, asked, range)
+        })
+    }
+
+    pub fn set_wanted(&self, of: &Instance, wanted: Wanted) -> Result<()> {
+        self.write("note what should become of a service", |transaction| {
+            transaction.execute(
+                "UPDATE instance SET wanted = ?4 WHERE addon = ?1 AND service = ?2 AND resource = ?3",
+                params![of.addon.to_string(), of.service.as_str(), of.resource, wanted.name()],
+            )?;
+            Ok(())
+        })
+    }
+
+    pub fn note_failure(&self, of: &Instance, failures: u32, failed_at: Option<i64>, log: Option<&str>) -> Result<()> {
+        self.write("note the failure of a service", |transaction| {
+            transaction.execute(
+                "UPDATE instance SET failures = ?4, failed_at = ?5, log = coalesce(?6, log)
+                 WHERE addon = ?1 AND service = ?2 AND resource = ?3",
+                params![of.addon.to_string(), of.service.as_str(), of.resource, failures, failed_at, log],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Forgets an instance of which nothing is left, with its ports.
+    pub fn forget_instance(&self, of: &Instance) -> Result<()> {
+        self.write("forget a service", |transaction| {
+            transaction.execute(
+                "DELETE FROM instance WHERE addon = ?1 AND service = ?2 AND resource = ?3",
+                params![of.addon.to_string(), of.service.as_str(), of.resource],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// The pinned image of a service; `None` where the manifest names another by now.
+    pub fn pin(&self, addon: &AddonId, service: &Id, reference: &str) -> Result<Option<Pin>> {
+        self.read("find an image", |connection| {
+            let sql = "SELECT * FROM image WHERE addon = ?1 AND service = ?2 AND reference = ?3";
+            let values = params![addon.to_string(), service.as_str(), reference];
+            connection.prepare_cached(sql)?.query_row(values, pin).optional()
+        })
+    }
+
+    /// The pin of a service, whatever the manifest names now.
+    pub fn last_pin(&self, addon: &AddonId, service: &Id) -> Result<Option<Pin>> {
+        self.read("find an image", |connection| {
+            let sql = "SELECT * FROM image WHERE addon = ?1 AND service = ?2";
+            connection.prepare_cached(sql)?.query_row(params![addon.to_string(), service.as_str()], pin).optional()
+        })
+    }
+
+    pub fn put_pin(&self, addon: &AddonId, service: &Id, reference: &str, pin: &Pin) -> Result<()> {
+        self.write("note an image", |transaction| {
+            transaction.execute(
+                "INSERT OR REPLACE INTO image (addon, service, reference, id, digest, volumes)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                params![addon.to_string(), service.as_str(), reference, pin.id, pin.digest, to_json(&pin.volumes)?],
+            )?;
+            Ok(())
+        })
+    }
+}
+
+/// Within the transaction that needs them, so that no two instances are given one port.
+fn assign_ports(
+    transaction: &Transaction<'_>,
+    of: &Instance,
+    engine: &str,
+    asked: &BTreeMap<u16, Option<u16>>,
+    range: std::ops::RangeInclusive<u16>,
+) -> rusqlite::Result<std::result::Result<(), u16>> {
+    let mut statement =
+        transaction.prepare_cached("SELECT host_port FROM port WHERE engine = ?1 ORDER BY host_port")?;
+    let mut taken: Vec<u16> = statement.query_map([engine], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let addon = of.addon.to_string();
+    for (&container, &fixed) in asked {
+        let kept: Option<u16> = transaction
+            .prepare_cached(
+                "SELECT host_port FROM port WHERE addon = ?1 AND service = ?2 AND resource = ?3 AND container_port = ?4",
+            )?
+            .query_row(params![addon, of.service.as_str(), of.resource, container], |row| row.get(0))
+            .optional()?;
+        let free = |taken: &[u16]| range.clone().find(|port| taken.binary_search(port).is_err());
+        let port = match (kept, fixed) {
+            (Some(kept), None) => kept,
+            (Some(kept), Some(fixed)) if kept == fixed => kept,
+            (_, Some(fixed)) if taken.binary_search(&fixed).is_ok() => return Ok(Err(fixed)),
+            (_, Some(fixed)) => fixed,
+            (None, None) => match free(&taken) {
+                Some(port) => port,
+                None => return Ok(Err(0)),
+            },
+        };
+        if kept == Some(port) {
+            continue;
+        }
+        transaction.execute(
+            "DELETE FROM port WHERE addon = ?1 AND service = ?2 AND resource = ?3 AND container_port = ?4",
+            params![addon, of.service.as_str(), of.resource, container],
+        )?;
+        transaction.execute(
+            "INSERT INTO port (engine, host_port, addon, service, resource, container_port)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![engine, port, addon, of.service.as_str(), of.resource, container],
+        )?;
+        let at = taken.partition_point(|other| *other < port);
+        taken.insert(at, port);
+    }
+    Ok(Ok(()))
+}
