@@ -20,6 +20,7 @@ mod list;
 mod logs;
 mod new;
 mod pack;
+mod reconcile;
 mod remove;
 mod run;
 mod set;
@@ -50,6 +51,7 @@ pub enum Verb {
     Set(set::Set),
     Calls(calls::Calls),
     Logs(logs::Logs),
+    Reconcile(reconcile::Reconcile),
     Doctor(doctor::Doctor),
     Adopt(adopt::Adopt),
     Add(add::Add),
@@ -86,6 +88,7 @@ impl Verb {
             Verb::Set(verb) => verb.run(context).await,
             Verb::Calls(verb) => verb.run(context).await,
             Verb::Logs(verb) => verb.run(context).await,
+            Verb::Reconcile(verb) => verb.run(context).await,
             Verb::Doctor(verb) => verb.run(context).await,
             Verb::Adopt(verb) => verb.run(context).await,
             Verb::Add(verb) => verb.run(context).await,

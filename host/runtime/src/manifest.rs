@@ -16,7 +16,7 @@ use crate::id::{AddonId, Id};
 use crate::limits::Limit;
 
 pub(crate) use services::is_mount_point;
-pub use services::{Probe, Ready, Service, ServiceLimits, StartMode};
+pub use services::{Probe, Service, StartMode};
 
 /// File name within a package.
 pub const FILE: &str = "addon.json";

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt as _;
 use serde::Serialize;
 
 use crate::engine::{Container, Engine, Failure, Fault, Status};
@@ -399,6 +400,26 @@ impl Services {
             self.store.forget_instance(&row.instance)?;
         }
         Ok(())
+    }
+
+    /// Listens to the engines, from when this returns; what it returns ends when one tells that a container of this home has
+    /// ended or gone. Never, where none listens.
+    pub async fn news(&self) -> impl Future<Output = ()> + use<> {
+        let mut listening = Vec::new();
+        for engine in self.engines.connected() {
+            // One that does not answer now is looked at by the timer.
+            listening.extend(engine.events(LABEL_HOME, &self.marks().home_label()).await);
+        }
+        async move {
+            let mut all = futures_util::stream::select_all(listening);
+            while let Some(event) = all.next().await {
+                match event {
+                    Ok(event) if !matches!(event.action.as_str(), "die" | "destroy" | "oom" | "kill") => {}
+                    _ => return,
+                }
+            }
+            std::future::pending().await
+        }
     }
 
     /// Where apps reach a port of an instance.

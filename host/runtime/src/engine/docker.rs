@@ -9,7 +9,6 @@ mod stream;
 
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +28,7 @@ use crate::engine::{
     About, Container, ContainerSpec, Credentials, Engine, Events, Exec, Executed, Failure, Fault, Image, Network,
     NetworkSpec, PullProgress, Reach, Result, Volume,
 };
+pub use crate::policy::Address;
 use crate::text::shown;
 
 /// For an answer to a question.
@@ -45,20 +45,6 @@ const BOLLARD_SECONDS: u64 = 24 * 60 * 60;
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Longest subject of a failure, in bytes.
 const SUBJECT_MAX: usize = 200;
-
-/// Where an engine is reached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Address {
-    Socket(PathBuf),
-    /// `address` is a host and port; the files are PEM. The engine's certificate is checked against the authority and those
-    /// of the machine.
-    Tls {
-        address: String,
-        key: PathBuf,
-        certificate: PathBuf,
-        authority: PathBuf,
-    },
-}
 
 /// A Docker engine.
 pub struct Docker {

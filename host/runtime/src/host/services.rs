@@ -1,5 +1,7 @@
 //! When services are looked after: before every mutating hook, after a resource has gone, and when somebody asks.
 
+use std::time::Duration;
+
 use super::{Host, Locked};
 use crate::error::{Error, Result};
 use crate::hook::HookName;
@@ -8,6 +10,11 @@ use crate::lifecycle::AddonState;
 use crate::registry::Addon;
 use crate::render::Instance;
 use crate::services::{Repair, Services};
+
+/// How long nothing may be told before everything is looked at.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// What an engine tells comes in flurries; and a round that cannot succeed must not follow another at once.
+const SETTLE: Duration = Duration::from_millis(500);
 
 impl Host {
     /// Starts what starts with the addon, one after the other, each ready before the next.
@@ -67,6 +74,22 @@ impl Host {
             }
         }
         unreachable.map_or(Ok(repairs), Err)
+    }
+
+    /// Reconciles for ever: when an engine tells of a container of this home, and on a timer, since engines forget to tell.
+    /// What each round has done goes to `tell`.
+    pub async fn watch_services(&self, only: Option<&AddonId>, tell: impl Fn(Result<Vec<Repair>>)) {
+        loop {
+            // Listens before it looks, so that nothing in between is missed.
+            let news = self.services.news().await;
+            match self.reconcile(only).await {
+                Ok(repairs) if repairs.is_empty() => {}
+                round => tell(round),
+            }
+            // Whoever waits for a restart, or for an engine, is looked at again soon.
+            let _ = tokio::time::timeout(LOOK_AGAIN, news).await;
+            tokio::time::sleep(SETTLE).await;
+        }
     }
 
     /// Notes in the addon's state whether its services are well.

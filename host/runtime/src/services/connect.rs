@@ -17,8 +17,9 @@ impl Engines {
         Engines { at, connected: Mutex::default() }
     }
 
-    pub fn names(&self) -> Vec<String> {
-        self.at.iter().map(|engine| engine.name.to_string()).collect()
+    /// Those that this process has spoken to.
+    pub fn connected(&self) -> Vec<Arc<dyn Engine>> {
+        self.connected.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// Where a new instance goes.

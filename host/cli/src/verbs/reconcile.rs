@@ -1,0 +1,46 @@
+//! `lodger reconcile`: makes the services of addons be as they should, once or for ever.
+
+use crate::context::Context;
+use crate::output;
+
+/// Start, mend and remove services until they are as they should be
+#[derive(clap::Args)]
+pub struct Reconcile {
+    /// Only this addon's
+    addon: Option<String>,
+    /// Go on: on what the engines tell, and every 30 seconds
+    #[arg(long, conflicts_with = "json")]
+    watch: bool,
+}
+
+impl Reconcile {
+    /// Exits with 1 when a service is not as it should be.
+    pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
+        let host = context.host().await?;
+        let only = self.addon.as_deref().map(|name| host.resolve(name)).transpose()?;
+        if self.watch {
+            host.watch_services(only.as_ref(), |round| match round {
+                Ok(repairs) => repairs.iter().for_each(show),
+                Err(error) => output::warn(format!("waiting: {error}")),
+            })
+            .await;
+            return Ok(0);
+        }
+        let repairs = context.watch("reconciling", host.reconcile(only.as_ref())).await?;
+        if context.json {
+            output::json(&repairs)?;
+        } else {
+            repairs.iter().for_each(show);
+            if repairs.is_empty() {
+                output::say(context, "every service is as it should be");
+            }
+        }
+        Ok(u8::from(repairs.iter().any(lodger::Repair::is_problem)))
+    }
+}
+
+fn show(repair: &lodger::Repair) {
+    let of = repair.resource.as_deref().map(|key| format!(" of resource {key}")).unwrap_or_default();
+    let why = repair.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+    output::line(format!("{} {}{of}: {}{why}", repair.addon, repair.service, repair.what));
+}
