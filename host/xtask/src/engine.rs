@@ -3,6 +3,7 @@
 //! An engine that answers is used as it is. Only where it is asked to does this install one, from Debian's packages, and
 //! start it: a daemon that outlives the command, with its log in the target directory like everything else made here.
 
+use std::collections::BTreeSet;
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -22,6 +23,8 @@ const TIME_TO_START: Duration = Duration::from_secs(60);
 const APT_INSTALL: &[&str] = &["apt-get", "install", "--yes", "--no-install-recommends"];
 /// What Debian's packages ask whether they may start a service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
+const NO_SERVICES: &[u8] =
+    b"#!/bin/sh\n# Of `cargo xtask engine`, which removes it when its packages are there.\nexit 101\n";
 
 #[derive(clap::Args)]
 pub(crate) struct Engine {}
@@ -59,7 +62,7 @@ pub(crate) fn ready(install: bool) -> anyhow::Result<String> {
     Ok(address)
 }
 
-fn refuse_unless_complete(address: &str, silence: Option<&io::Error>, packages: &[&str]) -> anyhow::Result<()> {
+fn refuse_unless_complete(address: &str, silence: Option<&io::Error>, packages: &BTreeSet<&str>) -> anyhow::Result<()> {
     let lacking = match silence {
         Some(error) => format!("no container engine answers at {address}: {error}"),
         None if packages.is_empty() => return Ok(()),
@@ -67,7 +70,7 @@ fn refuse_unless_complete(address: &str, silence: Option<&io::Error>, packages: 
     };
     let mut commands = String::new();
     if !packages.is_empty() {
-        commands += &format!("\n    {} {}", APT_INSTALL.join(" "), packages.join(" "));
+        commands += &format!("\n    {} {}", APT_INSTALL.join(" "), listed(packages));
     }
     if silence.is_some() {
         commands += "\n    dockerd";
@@ -97,15 +100,13 @@ fn ping(address: &str) -> io::Result<()> {
 }
 
 /// What has to be installed for the programs that are used: by `tests/images/make`, by the tests, and to start an engine.
-fn missing_packages(with_engine: bool) -> Vec<&'static str> {
+fn missing_packages(with_engine: bool) -> BTreeSet<&'static str> {
     let mut used = vec![("docker", "docker.io"), ("docker-registry", "docker-registry")];
     if with_engine {
         used.extend([("dockerd", "docker.io"), ("iptables", "iptables")]);
     }
-    let mut packages: Vec<_> =
-        used.into_iter().filter(|(program, _)| !is_program(program)).map(|used| used.1).collect();
-    packages.dedup();
-    packages
+    let missing = used.into_iter().filter(|(program, _)| !is_program(program));
+    missing.map(|(_, package)| package).collect()
 }
 
 fn is_program(name: &str) -> bool {
@@ -113,14 +114,19 @@ fn is_program(name: &str) -> bool {
     std::env::split_paths(&path).any(|dir| dir.join(name).is_file())
 }
 
+fn listed(packages: &BTreeSet<&str>) -> String {
+    packages.iter().copied().collect::<Vec<_>>().join(" ")
+}
+
 #[expect(clippy::print_stdout, reason = "the machine is changed")]
-fn install_packages(packages: &[&str]) -> anyhow::Result<()> {
+fn install_packages(packages: &BTreeSet<&str>) -> anyhow::Result<()> {
     must_be_root()?;
-    println!("installing {} from Debian's packages", packages.join(", "));
+    println!("installing {} from Debian's packages", listed(packages));
     let slash = Path::new("/");
     run(command("apt-get", slash).args(["-qq", "update"]))?;
     // From Debian 13 on, the command line has a package of its own.
-    let client = output(command("apt-cache", slash).args(["show", "docker-cli"])).is_ok().then_some("docker-cli");
+    let apart = || output(command("apt-cache", slash).args(["show", "docker-cli"])).is_ok();
+    let client = (packages.contains("docker.io") && apart()).then_some("docker-cli");
     let _quiet = NoServices::new()?;
     let (program, arguments) = APT_INSTALL.split_first().context("a command has a name")?;
     run(command(program, slash)
@@ -149,7 +155,7 @@ impl NoServices {
             return Ok(NoServices { written: false });
         }
         match OpenOptions::new().write(true).create_new(true).mode(0o755).open(POLICY) {
-            Ok(mut policy) => policy.write_all(b"#!/bin/sh\nexit 101\n")?,
+            Ok(mut policy) => policy.write_all(NO_SERVICES)?,
             // It is the machine's own.
             Err(error) if error.kind() == ErrorKind::AlreadyExists => return Ok(NoServices { written: false }),
             Err(error) => return Err(error).with_context(|| format!("cannot write {POLICY}")),
