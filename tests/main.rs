@@ -11,6 +11,8 @@ mod lifecycle;
 #[cfg(test)]
 mod probe_suite;
 #[cfg(test)]
+mod registry;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod wat_suite;

@@ -11,6 +11,11 @@ pub(crate) fn root() -> PathBuf {
     here.ancestors().nth(2).unwrap_or(here).to_owned()
 }
 
+/// Where cargo puts what it makes, and where everything else that is made belongs.
+pub(crate) fn target() -> PathBuf {
+    root().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
+}
+
 /// A program to be run in a directory of the checkout.
 #[expect(clippy::disallowed_methods, reason = "running programs is what xtask is for")]
 pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>, dir: &Path) -> Command {

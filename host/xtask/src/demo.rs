@@ -1,8 +1,6 @@
 //! The main job, visibly, on a real example, in a throw-away home.
 
-use std::path::PathBuf;
-
-use crate::cargo::{cargo, command, root, run};
+use crate::cargo::{cargo, command, root, run, target};
 use crate::guests;
 
 #[derive(clap::Args)]
@@ -29,8 +27,7 @@ impl Demo {
         println!("building the guests and the host; the first time takes some minutes");
         guests::build()?;
         run(cargo(&root).args(["build", "--locked", "--package", "lodger-cli"]))?;
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-        let bin = root.join(target).join("debug");
+        let bin = target().join("debug");
         let home = tempfile::tempdir()?;
         for step in TOUR {
             println!("\n$ lodger {step}");

@@ -3,6 +3,7 @@
 mod bench;
 mod cargo;
 mod demo;
+mod engine;
 mod guests;
 mod test;
 
@@ -16,6 +17,8 @@ enum Task {
     Demo(demo::Demo),
     /// Formatting, clippy with warnings as errors, all tests
     Test(test::Test),
+    /// Install and start a container engine, and make the images the tests use
+    Engine(engine::Engine),
     /// Build the guests, and leave each addon's component beside its addon.json
     Guests(guests::Guests),
     /// Measure hook calls beside bare wasmtime, bash and SQLite
@@ -26,6 +29,7 @@ fn main() -> anyhow::Result<()> {
     match Task::parse() {
         Task::Demo(task) => task.run(),
         Task::Test(task) => task.run(),
+        Task::Engine(task) => task.run(),
         Task::Guests(task) => task.run(),
         Task::Bench(task) => task.run(),
     }

@@ -1,10 +1,13 @@
 //! What continuous integration runs.
 
 use crate::cargo::{cargo, root, run};
-use crate::guests;
+use crate::{engine, guests};
 
 #[derive(clap::Args)]
 pub(crate) struct Test {
+    /// Install Docker from Debian's packages and start it if no engine answers, as is done wherever CI is set
+    #[arg(long)]
+    install_engine: bool,
     /// Passed on to the test programs, such as part of a test's name
     #[arg(last = true)]
     arguments: Vec<String>,
@@ -14,6 +17,9 @@ impl Test {
     pub(crate) fn run(self) -> anyhow::Result<()> {
         let root = root();
         let guests = root.join("guest-examples");
+        // First: a machine without an engine is to say so before the minutes that the rest takes.
+        let in_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+        let engine = engine::ready(self.install_engine || in_ci)?;
         for dir in [&root, &guests] {
             run(cargo(dir).args(["fmt", "--all", "--check"]))?;
         }
@@ -25,6 +31,9 @@ impl Test {
             .env_remove("CARGO_TARGET_DIR")
             .env_remove("CARGO_BUILD_TARGET"))?;
         run(cargo(&root).args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-        run(cargo(&root).args(["test", "--locked", "--workspace", "--"]).args(&self.arguments))
+        run(cargo(&root)
+            .args(["test", "--locked", "--workspace", "--"])
+            .args(&self.arguments)
+            .env("DOCKER_HOST", engine))
     }
 }
