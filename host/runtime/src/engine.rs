@@ -196,8 +196,9 @@ pub const LOG_FILE_BYTES: u64 = 4 << 20;
 pub const LOG_FILES: u64 = 2;
 /// Size of `/dev/shm`, and of each scratch mount.
 pub const SCRATCH_BYTES: u64 = 64 << 20;
-/// Open files of a container.
-pub const FILES_MAX: u64 = 65_536;
+/// Open files of a container. Not more: an engine that may not raise limits, a rootless one for instance, can only give of
+/// its own.
+pub const FILES_MAX: u64 = 16_384;
 
 /// A port of a container that is reached on the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
