@@ -172,9 +172,9 @@ impl Docker {
         })
     }
 
-    /// Ids of the networks that have this name and no other: Docker takes a part of a name for one, and may have two of
+    /// The networks that have this name and no other: Docker takes a part of a name for one, and may have two of
     /// one name.
-    async fn network_ids(&self, asking: &Asking, name: &str) -> Result<Vec<bollard::models::Network>> {
+    async fn networks_named(&self, asking: &Asking, name: &str) -> Result<Vec<bollard::models::Network>> {
         let options = ListNetworksOptions { filters: Some(filter("name", name.to_owned())) };
         let mut networks = asking.within(QUERY, asking.client.list_networks(Some(options))).await?;
         networks.retain(|network| network.name.as_deref() == Some(name) && network.id.is_some());
@@ -317,9 +317,14 @@ impl Engine for Docker {
     async fn create(&self, spec: &ContainerSpec) -> Result<String> {
         let asking = self.named("create the container", &spec.name).await?;
         let body = spec::container(spec).map_err(|reason| asking.refused(reason))?;
-        // Docker would make a missing volume itself, and nobody would own it.
+        // Docker would make a missing volume itself, and nobody would own it; a missing network it tells at the start.
         for volume in spec.volumes.keys() {
             asking.within(QUERY, asking.client.inspect_volume(volume)).await?;
+        }
+        for network in spec.networks.keys() {
+            if self.networks_named(&asking, network).await?.is_empty() {
+                return Err(asking.failure(Fault::NotFound, format!("there is no network {network}")));
+            }
         }
         let options = CreateContainerOptions { name: Some(spec.name.clone()), platform: String::new() };
         let id = asking.within(ACTION, asking.client.create_container(Some(options), body)).await?.id;
@@ -389,7 +394,7 @@ impl Engine for Docker {
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<()> {
         let asking = self.named("create the network", &spec.name).await?;
-        let there = self.network_ids(&asking, &spec.name).await?;
+        let there = self.networks_named(&asking, &spec.name).await?;
         if let Some(network) = there.first() {
             let options = network.options.clone().unwrap_or_default();
             let wanted = spec::network_options(spec.reach);
@@ -401,7 +406,7 @@ impl Engine for Docker {
         }
         let made = asking.within(ACTION, asking.client.create_network(spec::network(spec))).await?;
         // Two hosts may have made it at once. Both see the same two, and leave the same one.
-        let all = self.network_ids(&asking, &spec.name).await?;
+        let all = self.networks_named(&asking, &spec.name).await?;
         if all.len() > 1 && all.first().and_then(|first| first.id.as_ref()) != Some(&made.id) {
             found(asking.within(ACTION, asking.client.remove_network(&made.id)).await)?;
         }
@@ -421,7 +426,7 @@ impl Engine for Docker {
 
     async fn remove_network(&self, name: &str) -> Result<()> {
         let asking = self.named("remove the network", name).await?;
-        for id in self.network_ids(&asking, name).await?.into_iter().filter_map(|network| network.id) {
+        for id in self.networks_named(&asking, name).await?.into_iter().filter_map(|network| network.id) {
             found(asking.within(ACTION, asking.client.remove_network(&id)).await)?;
         }
         Ok(())
