@@ -394,21 +394,38 @@ impl Engine for Docker {
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<()> {
         let asking = self.named("create the network", &spec.name).await?;
-        let there = self.networks_named(&asking, &spec.name).await?;
-        if let Some(network) = there.first() {
-            let options = network.options.clone().unwrap_or_default();
-            let wanted = spec::network_options(spec.reach);
-            let alike = network.driver.as_deref() == Some("bridge")
-                && network.internal.unwrap_or_default() == (spec.reach == Reach::Internal)
-                && wanted.iter().all(|(option, value)| options.get(option) == Some(value));
-            let other = || asking.failure(Fault::Conflict, "there is another network of this name".to_owned());
-            return if alike { Ok(()) } else { Err(other()) };
+        let mut there = self.networks_named(&asking, &spec.name).await?;
+        if there.is_empty() {
+            match asking.within(ACTION, asking.client.create_network(spec::network(spec))).await {
+                // Somebody else was faster, and the engine noticed.
+                Err(failure) if failure.fault == Fault::Conflict => {}
+                made => drop(made?),
+            }
+            there = self.networks_named(&asking, &spec.name).await?;
         }
-        let made = asking.within(ACTION, asking.client.create_network(spec::network(spec))).await?;
-        // Two hosts may have made it at once. Both see the same two, and leave the same one.
-        let all = self.networks_named(&asking, &spec.name).await?;
-        if all.len() > 1 && all.first().and_then(|first| first.id.as_ref()) != Some(&made.id) {
-            found(asking.within(ACTION, asking.client.remove_network(&made.id)).await)?;
+        let wanted = spec::network_options(spec.reach);
+        let alike = |network: &bollard::models::Network| {
+            let options = network.options.clone().unwrap_or_default();
+            network.driver.as_deref() == Some("bridge")
+                && network.internal.unwrap_or_default() == (spec.reach == Reach::Internal)
+                && wanted.iter().all(|(option, value)| options.get(option) == Some(value))
+        };
+        if there.is_empty() || !there.iter().all(alike) {
+            return Err(asking.failure(Fault::Conflict, "there is another network of this name".to_owned()));
+        }
+        // Where it did not notice there are two. One stays, the same to all who look, or one that is in use by now.
+        let mut left = there.len();
+        for extra in there.iter().rev().filter_map(|network| network.id.as_ref()) {
+            if left == 1 {
+                break;
+            }
+            match found(asking.within(ACTION, asking.client.remove_network(extra)).await) {
+                Err(failure) if failure.fault == Fault::Conflict => {}
+                removed => {
+                    removed?;
+                    left -= 1;
+                }
+            }
         }
         Ok(())
     }
