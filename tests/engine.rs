@@ -66,7 +66,12 @@ fn real_docker() -> Box<dyn Engine> {
 
 fn hold(engine: Box<dyn Engine>, test: impl AsyncFnOnce(&Bench)) {
     let bench = Bench::new(engine);
-    run(test(&bench));
+    run(async {
+        if let Err(failure) = bench.engine.about().await {
+            panic!("{failure}: {HINT}");
+        }
+        test(&bench).await;
+    });
 }
 
 /// An engine, and a label for all that one test makes there.

@@ -85,7 +85,7 @@ pub async fn edge_publishes_and_does_not_join(bench: &Bench) {
 
     assert!(fetch(host).unwrap().contains(PAGE));
     let found = bench.container(&web).await;
-    assert_eq!(found.ports, [published.clone()]);
+    assert_eq!(found.ports, vec![published.clone()]);
     assert_eq!(found.networks.keys().collect::<Vec<_>>(), [&inside, &edge]);
     assert!(bench.mine().await.contains(&found), "a list tells the same");
     // The host gets there; who is in the same network does not.
@@ -95,7 +95,7 @@ pub async fn edge_publishes_and_does_not_join(bench: &Bench) {
 
     // The port and its name inside are the same after a stop, and nobody else gets the port.
     bench.engine.stop(&web, Duration::from_secs(5)).await.unwrap();
-    assert_eq!(bench.container(&web).await.ports, [published.clone()]);
+    assert_eq!(bench.container(&web).await.ports, vec![published.clone()]);
     bench.engine.start(&web).await.unwrap();
     until_served(bench, &sibling, "web").await;
     assert!(fetch(host).unwrap().contains(PAGE));
