@@ -7,6 +7,8 @@ mod bad_input;
 #[cfg(test)]
 mod capacity;
 #[cfg(test)]
+mod engine;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod probe_suite;

@@ -30,12 +30,13 @@ pub trait Engine: Send + Sync {
 
     /// Fetches an image from its registry, and tells how far it has come. Credentials go to the registry named by the
     /// reference and nowhere else.
-    async fn pull(&self, name: &str, credentials: Option<&Credentials>, progress: &PullProgress) -> Result<()>;
+    async fn pull(&self, name: &str, credentials: Option<&Credentials>, progress: &PullProgress<'_>) -> Result<()>;
 
     /// Gives an image the engine has another name.
     async fn tag(&self, image: &str, name: &str) -> Result<()>;
 
-    /// Makes a container, not started, and returns its id. [`Fault::Conflict`] when the name is taken.
+    /// Makes a container, not started, and returns its id. [`Fault::Conflict`] when the name is taken,
+    /// [`Fault::NotFound`] when its image, a volume or a network is not there.
     async fn create(&self, spec: &ContainerSpec) -> Result<String>;
 
     /// Starting what runs is fine.
@@ -84,7 +85,7 @@ pub trait Engine: Send + Sync {
 
 pub type Result<T> = std::result::Result<T, Failure>;
 pub type Events = Pin<Box<dyn Stream<Item = Result<Event>> + Send>>;
-pub type PullProgress = dyn Fn(Pulled) + Send + Sync;
+pub type PullProgress<'a> = dyn Fn(Pulled) + Send + Sync + 'a;
 
 /// What an engine did not do.
 #[derive(Debug, thiserror::Error)]
@@ -196,8 +197,9 @@ pub const LOG_FILE_BYTES: u64 = 4 << 20;
 pub const LOG_FILES: u64 = 2;
 /// Size of `/dev/shm`, and of each scratch mount.
 pub const SCRATCH_BYTES: u64 = 64 << 20;
-/// Open files of a container.
-pub const FILES_MAX: u64 = 65_536;
+/// Open files of a container. Not more: an engine that may not raise limits, a rootless one for instance, can only give of
+/// its own.
+pub const FILES_MAX: u64 = 16_384;
 
 /// A port of a container that is reached on the machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -211,6 +213,7 @@ pub struct Container {
     pub id: String,
     pub name: String,
     pub image: String,
+    /// Those of its image are among them.
     pub labels: BTreeMap<String, String>,
     pub status: Status,
     /// The networks it is in, with its address there. A list knows the address of a container that runs.

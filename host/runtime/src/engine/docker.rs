@@ -1,15 +1,14 @@
 //! Docker, and Podman through the socket that speaks Docker's API: over a local socket or mutual TLS, never plain TCP.
 //!
-//! `spec` has what is asked, `answer` what comes back, `stream` the requests that take a while. Here: the connection, the
-//! version of the API, and how long a request may take.
+//! `connection` knows the engine, `spec` has what is asked, `answer` what comes back, `stream` the requests that take a
+//! while. Here: each thing the trait can ask for.
 
 mod answer;
+mod connection;
 mod spec;
 mod stream;
 
 use std::collections::{BTreeMap, HashMap};
-use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,234 +17,27 @@ use bollard::query_parameters::{
     CreateContainerOptions, ListContainersOptions, ListNetworksOptions, ListVolumesOptions, RemoveContainerOptions,
     RemoveVolumeOptions, StopContainerOptions, TagImageOptions,
 };
-use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion};
-use hyper::Uri;
-use hyper::header::HeaderValue;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep};
 
+use self::connection::Asking;
+pub use self::connection::{Address, Docker};
 use crate::engine::{
-    About, Container, ContainerSpec, Credentials, Engine, Events, Exec, Executed, Failure, Fault, Image, Network,
-    NetworkSpec, PullProgress, Reach, Result, Volume,
+    About, Container, ContainerSpec, Credentials, Engine, Events, Exec, Executed, Fault, Image, Network, NetworkSpec,
+    PullProgress, Reach, Result, Volume,
 };
-pub use crate::policy::Address;
 use crate::text::shown;
 
-/// For an answer to a question.
-const QUERY: Duration = Duration::from_secs(30);
 /// For what makes the engine do something.
 const ACTION: Duration = Duration::from_secs(120);
 /// For stopping, beyond the container's grace.
 const SLACK: Duration = Duration::from_secs(30);
 /// What is written or read for as long as it takes must get on within this time.
 const STALLED: Duration = Duration::from_secs(60);
-/// Bollard's own bound, on the first word of an answer: past all of the above.
-const BOLLARD_SECONDS: u64 = 24 * 60 * 60;
 /// How often a thing is looked at until it has come about.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Longest subject of a failure, in bytes.
 const SUBJECT_MAX: usize = 200;
-
-/// A Docker engine.
-pub struct Docker {
-    name: String,
-    at: Address,
-    /// Set once a version was agreed on, and forgotten when the engine goes away: it may come back as another.
-    agreed: Arc<Mutex<Option<bollard::Docker>>>,
-}
-
-impl Docker {
-    /// `name` is what the policy calls the engine. It is not asked anything yet; the files for TLS are read.
-    pub fn connect(name: &str, at: &Address) -> Result<Docker> {
-        let docker = Docker { name: name.to_owned(), at: at.clone(), agreed: Arc::default() };
-        if let Address::Tls { address, key, certificate, .. } = at {
-            let failed = |message: String| Failure {
-                engine: name.to_owned(),
-                action: "connect to",
-                subject: shown(address, SUBJECT_MAX),
-                fault: Fault::Refused,
-                message,
-            };
-            // Bollard reads these two when it connects, and goes on without them.
-            for file in [key, certificate] {
-                std::fs::File::open(file).map_err(|e| failed(format!("{}: {e}", file.display())))?;
-            }
-            docker.open().map_err(|e| failed(answer::fault(&e, address).1))?;
-        }
-        Ok(docker)
-    }
-
-    fn address(&self) -> String {
-        match &self.at {
-            Address::Socket(path) => path.display().to_string(),
-            Address::Tls { address, .. } => address.clone(),
-        }
-    }
-
-    fn open(&self) -> std::result::Result<bollard::Docker, bollard::errors::Error> {
-        let opened = match &self.at {
-            Address::Socket(path) => {
-                bollard::Docker::connect_with_unix(&path.to_string_lossy(), BOLLARD_SECONDS, API_DEFAULT_VERSION)
-            }
-            Address::Tls { address, key, certificate, authority } => bollard::Docker::connect_with_ssl(
-                address,
-                key,
-                certificate,
-                authority,
-                BOLLARD_SECONDS,
-                API_DEFAULT_VERSION,
-            ),
-        };
-        opened.map(|docker| docker.with_request_modifier(with_readable_credentials))
-    }
-
-    /// A request about something with a name.
-    async fn named(&self, action: &'static str, subject: &str) -> Result<Asking> {
-        if !spec::is_name(subject) {
-            return Err(self.failure(action, subject, Fault::Refused, "that is not a name or id".to_owned()));
-        }
-        self.asking(action, subject).await
-    }
-
-    /// A request about an image.
-    async fn about_image(&self, action: &'static str, image: &str) -> Result<Asking> {
-        if !spec::is_image(image) {
-            return Err(self.failure(action, image, Fault::Refused, "that is not an image".to_owned()));
-        }
-        self.asking(action, image).await
-    }
-
-    fn failure(&self, action: &'static str, subject: &str, fault: Fault, message: String) -> Failure {
-        Failure { engine: self.name.clone(), action, subject: shown(subject, SUBJECT_MAX), fault, message }
-    }
-
-    /// Agrees on a version with the engine, unless that was done: bollard's newest, or the engine's if that is older.
-    ///
-    /// Bollard makes every request without a version, whatever it negotiates. `/version` is answered that way by every
-    /// engine; all other requests are put into the version agreed on, so that an engine that was updated goes on to
-    /// understand them as they were meant.
-    async fn asking(&self, action: &'static str, subject: &str) -> Result<Asking> {
-        let known = self.agreed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let fail = |error: bollard::errors::Error| {
-            let (fault, message) = answer::fault(&error, &self.address());
-            self.failure(action, subject, fault, message)
-        };
-        let client = match known {
-            Some(client) => client,
-            None => {
-                let client = self.open().map_err(fail)?;
-                let agreed = match timeout(QUERY, client.negotiate_version()).await {
-                    Ok(client) => client.map_err(fail)?,
-                    Err(_) => {
-                        let message = format!("{} did not answer in {} s", self.address(), QUERY.as_secs());
-                        return Err(self.failure(action, subject, Fault::Unreachable, message));
-                    }
-                };
-                let version = agreed.client_version();
-                let client = agreed
-                    .with_request_modifier(move |request| with_version(with_readable_credentials(request), &version));
-                *self.agreed.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
-                client
-            }
-        };
-        Ok(Asking {
-            client,
-            agreed: Arc::clone(&self.agreed),
-            engine: self.name.clone(),
-            at: self.address(),
-            action,
-            subject: shown(subject, SUBJECT_MAX),
-        })
-    }
-
-    /// Ids of the networks that have this name and no other: Docker takes a part of a name for one, and may have two of
-    /// one name.
-    async fn network_ids(&self, asking: &Asking, name: &str) -> Result<Vec<bollard::models::Network>> {
-        let options = ListNetworksOptions { filters: Some(filter("name", name.to_owned())) };
-        let mut networks = asking.within(QUERY, asking.client.list_networks(Some(options))).await?;
-        networks.retain(|network| network.name.as_deref() == Some(name) && network.id.is_some());
-        networks.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(networks)
-    }
-}
-
-/// Docker reads the header in the alphabet for URLs, and bollard writes it in the other.
-fn with_readable_credentials(mut request: BollardRequest) -> BollardRequest {
-    if let Some(value) = request.headers_mut().get_mut("x-registry-auth") {
-        let readable = value.to_str().ok().map(|text| text.replace('+', "-").replace('/', "_"));
-        if let Some(readable) = readable.and_then(|text| HeaderValue::from_str(&text).ok()) {
-            *value = readable;
-            value.set_sensitive(true);
-        }
-    }
-    request
-}
-
-fn with_version(mut request: BollardRequest, version: &ClientVersion) -> BollardRequest {
-    let mut parts = request.uri().clone().into_parts();
-    let path = parts.path_and_query.as_ref().map_or("/", |path| path.as_str());
-    if let Ok(versioned) = format!("/v{version}{path}").parse() {
-        parts.path_and_query = Some(versioned);
-        if let Ok(uri) = Uri::from_parts(parts) {
-            *request.uri_mut() = uri;
-        }
-    }
-    request
-}
-
-fn filter(key: &str, value: String) -> HashMap<String, Vec<String>> {
-    HashMap::from([(key.to_owned(), vec![value])])
-}
-
-/// What is done, about what, and the engine to ask.
-#[derive(Clone)]
-struct Asking {
-    client: bollard::Docker,
-    agreed: Arc<Mutex<Option<bollard::Docker>>>,
-    engine: String,
-    at: String,
-    action: &'static str,
-    subject: String,
-}
-
-impl Asking {
-    async fn within<T>(
-        &self,
-        limit: Duration,
-        request: impl Future<Output = std::result::Result<T, bollard::errors::Error>>,
-    ) -> Result<T> {
-        match timeout(limit, request).await {
-            Ok(answer) => answer.map_err(|error| self.failed(&error)),
-            Err(_) if limit == QUERY => {
-                let message = format!("{} did not answer in {} s", self.at, limit.as_secs());
-                self.forget();
-                Err(self.failure(Fault::Unreachable, message))
-            }
-            Err(_) => Err(self.failure(Fault::TimedOut, format!("it took longer than {} s", limit.as_secs()))),
-        }
-    }
-
-    fn failed(&self, error: &bollard::errors::Error) -> Failure {
-        let (fault, message) = answer::fault(error, &self.at);
-        if fault == Fault::Unreachable {
-            self.forget();
-        }
-        self.failure(fault, message)
-    }
-
-    fn failure(&self, fault: Fault, message: String) -> Failure {
-        Failure { engine: self.engine.clone(), action: self.action, subject: self.subject.clone(), fault, message }
-    }
-
-    fn refused(&self, message: String) -> Failure {
-        self.failure(Fault::Refused, message)
-    }
-
-    /// What comes back may speak another version.
-    fn forget(&self) {
-        *self.agreed.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
 
 fn found<T>(answer: Result<T>) -> Result<Option<T>> {
     match answer {
@@ -255,12 +47,25 @@ fn found<T>(answer: Result<T>) -> Result<Option<T>> {
     }
 }
 
+fn filter(key: &str, value: String) -> HashMap<String, Vec<String>> {
+    HashMap::from([(key.to_owned(), vec![value])])
+}
+
+/// The networks that have this name and no other: Docker takes a part of a name for one, and may have two of one name.
+async fn networks_named(asking: &Asking, name: &str) -> Result<Vec<bollard::models::Network>> {
+    let options = ListNetworksOptions { filters: Some(filter("name", name.to_owned())) };
+    let mut networks = asking.ask(asking.client.list_networks(Some(options))).await?;
+    networks.retain(|network| network.name.as_deref() == Some(name) && network.id.is_some());
+    networks.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(networks)
+}
+
 #[async_trait]
 impl Engine for Docker {
     async fn about(&self) -> Result<About> {
         let asking = self.asking("describe", &self.address()).await?;
-        let version = asking.within(QUERY, asking.client.version()).await?;
-        let info = asking.within(QUERY, asking.client.info()).await?;
+        let version = asking.ask(asking.client.version()).await?;
+        let info = asking.ask(asking.client.info()).await?;
         let cpus = u32::try_from(info.ncpu.unwrap_or_default()).unwrap_or_default();
         Ok(About {
             version: shown(&version.version.unwrap_or_default(), SUBJECT_MAX),
@@ -274,15 +79,15 @@ impl Engine for Docker {
 
     async fn image(&self, name: &str) -> Result<Option<Image>> {
         let asking = self.about_image("look at the image", name).await?;
-        let image = found(asking.within(QUERY, asking.client.inspect_image(name)).await)?;
+        let image = found(asking.ask(asking.client.inspect_image(name)).await)?;
         Ok(image.and_then(answer::image))
     }
 
-    async fn pull(&self, name: &str, credentials: Option<&Credentials>, progress: &PullProgress) -> Result<()> {
+    async fn pull(&self, name: &str, credentials: Option<&Credentials>, progress: &PullProgress<'_>) -> Result<()> {
         let asking = self.about_image("fetch", name).await?;
         stream::pull(&asking, name, credentials, progress).await?;
         // Podman may tell a failure where bollard does not look.
-        match found(asking.within(QUERY, asking.client.inspect_image(name)).await)? {
+        match found(asking.ask(asking.client.inspect_image(name)).await)? {
             Some(_) => Ok(()),
             None => Err(asking.failure(Fault::NotFound, "the engine does not have it after fetching it".to_owned())),
         }
@@ -295,7 +100,7 @@ impl Engine for Docker {
             return Err(asking.refused(format!("`{}` is not a name for an image", shown(name, SUBJECT_MAX))));
         };
         let options = TagImageOptions { repo: Some(repo.to_owned()), tag: Some(tag.to_owned()) };
-        asking.within(QUERY, asking.client.tag_image(image, Some(options))).await
+        asking.ask(asking.client.tag_image(image, Some(options))).await
     }
 
     /// Networks beyond the first are joined one by one: dropped in between, a container is left in fewer than it was to
@@ -303,9 +108,14 @@ impl Engine for Docker {
     async fn create(&self, spec: &ContainerSpec) -> Result<String> {
         let asking = self.named("create the container", &spec.name).await?;
         let body = spec::container(spec).map_err(|reason| asking.refused(reason))?;
-        // Docker would make a missing volume itself, and nobody would own it.
+        // Docker would make a missing volume itself, and nobody would own it; a missing network it tells at the start.
         for volume in spec.volumes.keys() {
-            asking.within(QUERY, asking.client.inspect_volume(volume)).await?;
+            asking.ask(asking.client.inspect_volume(volume)).await?;
+        }
+        for network in spec.networks.keys() {
+            if networks_named(&asking, network).await?.is_empty() {
+                return Err(asking.failure(Fault::NotFound, format!("there is no network {network}")));
+            }
         }
         let options = CreateContainerOptions { name: Some(spec.name.clone()), platform: String::new() };
         let id = asking.within(ACTION, asking.client.create_container(Some(options), body)).await?.id;
@@ -349,7 +159,7 @@ impl Engine for Docker {
 
     async fn container(&self, container: &str) -> Result<Option<Container>> {
         let asking = self.named("look at the container", container).await?;
-        let inspected = found(asking.within(QUERY, asking.client.inspect_container(container, None)).await)?;
+        let inspected = found(asking.ask(asking.client.inspect_container(container, None)).await)?;
         let is_it = |found: &Container| found.name == container || found.id == container;
         Ok(inspected.and_then(answer::container).filter(is_it))
     }
@@ -358,7 +168,7 @@ impl Engine for Docker {
         let asking = self.asking("list the containers of", value).await?;
         let filters = Some(filter("label", format!("{label}={value}")));
         let options = ListContainersOptions { all: true, filters, ..ListContainersOptions::default() };
-        let listed = asking.within(QUERY, asking.client.list_containers(Some(options))).await?;
+        let listed = asking.ask(asking.client.list_containers(Some(options))).await?;
         let ours = |container: &Container| container.labels.get(label).is_some_and(|it| it == value);
         Ok(listed.into_iter().filter_map(answer::listed).filter(ours).collect())
     }
@@ -375,21 +185,38 @@ impl Engine for Docker {
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<()> {
         let asking = self.named("create the network", &spec.name).await?;
-        let there = self.network_ids(&asking, &spec.name).await?;
-        if let Some(network) = there.first() {
-            let options = network.options.clone().unwrap_or_default();
-            let wanted = spec::network_options(spec.reach);
-            let alike = network.driver.as_deref() == Some("bridge")
-                && network.internal.unwrap_or_default() == (spec.reach == Reach::Internal)
-                && wanted.iter().all(|(option, value)| options.get(option) == Some(value));
-            let other = || asking.failure(Fault::Conflict, "there is another network of this name".to_owned());
-            return if alike { Ok(()) } else { Err(other()) };
+        let mut there = networks_named(&asking, &spec.name).await?;
+        if there.is_empty() {
+            match asking.within(ACTION, asking.client.create_network(spec::network(spec))).await {
+                // Somebody else was faster, and the engine noticed.
+                Err(failure) if failure.fault == Fault::Conflict => {}
+                made => drop(made?),
+            }
+            there = networks_named(&asking, &spec.name).await?;
         }
-        let made = asking.within(ACTION, asking.client.create_network(spec::network(spec))).await?;
-        // Two hosts may have made it at once. Both see the same two, and leave the same one.
-        let all = self.network_ids(&asking, &spec.name).await?;
-        if all.len() > 1 && all.first().and_then(|first| first.id.as_ref()) != Some(&made.id) {
-            found(asking.within(ACTION, asking.client.remove_network(&made.id)).await)?;
+        let wanted = spec::network_options(spec.reach);
+        let alike = |network: &bollard::models::Network| {
+            let options = network.options.clone().unwrap_or_default();
+            network.driver.as_deref() == Some("bridge")
+                && network.internal.unwrap_or_default() == (spec.reach == Reach::Internal)
+                && wanted.iter().all(|(option, value)| options.get(option) == Some(value))
+        };
+        if there.is_empty() || !there.iter().all(alike) {
+            return Err(asking.failure(Fault::Conflict, "there is another network of this name".to_owned()));
+        }
+        // Where it did not notice there are two. One stays, the same to all who look, or one that is in use by now.
+        let mut left = there.len();
+        for extra in there.iter().rev().filter_map(|network| network.id.as_ref()) {
+            if left == 1 {
+                break;
+            }
+            match found(asking.within(ACTION, asking.client.remove_network(extra)).await) {
+                Err(failure) if failure.fault == Fault::Conflict => {}
+                removed => {
+                    removed?;
+                    left -= 1;
+                }
+            }
         }
         Ok(())
     }
@@ -397,7 +224,7 @@ impl Engine for Docker {
     async fn networks(&self, label: &str, value: &str) -> Result<Vec<Network>> {
         let asking = self.asking("list the networks of", value).await?;
         let options = ListNetworksOptions { filters: Some(filter("label", format!("{label}={value}"))) };
-        let listed = asking.within(QUERY, asking.client.list_networks(Some(options))).await?;
+        let listed = asking.ask(asking.client.list_networks(Some(options))).await?;
         let read = |found: bollard::models::Network| {
             Some(Network { id: found.id?, name: found.name?, labels: answer::sorted(found.labels) })
         };
@@ -407,7 +234,7 @@ impl Engine for Docker {
 
     async fn remove_network(&self, name: &str) -> Result<()> {
         let asking = self.named("remove the network", name).await?;
-        for id in self.network_ids(&asking, name).await?.into_iter().filter_map(|network| network.id) {
+        for id in networks_named(&asking, name).await?.into_iter().filter_map(|network| network.id) {
             found(asking.within(ACTION, asking.client.remove_network(&id)).await)?;
         }
         Ok(())
@@ -426,7 +253,7 @@ impl Engine for Docker {
     async fn volumes(&self, label: &str, value: &str) -> Result<Vec<Volume>> {
         let asking = self.asking("list the volumes of", value).await?;
         let options = ListVolumesOptions { filters: Some(filter("label", format!("{label}={value}"))) };
-        let listed = asking.within(QUERY, asking.client.list_volumes(Some(options))).await?;
+        let listed = asking.ask(asking.client.list_volumes(Some(options))).await?;
         let read =
             |found: bollard::models::Volume| Volume { name: found.name, labels: found.labels.into_iter().collect() };
         let ours = |volume: &Volume| volume.labels.get(label).is_some_and(|it| it == value);
@@ -443,16 +270,18 @@ impl Engine for Docker {
         let asking = self.named("export the volume", volume).await?;
         let helper = stream::helper(&asking, volume, image).await?;
         let copied = stream::export(&asking, &helper, to).await;
-        self.remove(&helper).await?;
-        copied
+        let removed = self.remove(&helper).await;
+        let done = copied?;
+        removed.map(|()| done)
     }
 
     async fn import_volume(&self, volume: &str, image: &str, from: Box<dyn AsyncRead + Send + Unpin>) -> Result<()> {
         let asking = self.named("import into the volume", volume).await?;
         let helper = stream::helper(&asking, volume, image).await?;
         let copied = stream::import(&asking, &helper, from).await;
-        self.remove(&helper).await?;
-        copied
+        let removed = self.remove(&helper).await;
+        let done = copied?;
+        removed.map(|()| done)
     }
 
     async fn events(&self, label: &str, value: &str) -> Result<Events> {

@@ -21,7 +21,8 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::{ACTION, Asking, LOOK_AGAIN, QUERY, STALLED, answer, spec};
+use super::connection::Asking;
+use super::{ACTION, LOOK_AGAIN, STALLED, answer, spec};
 use crate::engine::{Credentials, Events, Exec, Executed, Failure, Fault, PullProgress, Pulled, Result};
 use crate::text::shown;
 
@@ -35,7 +36,7 @@ const CHUNK: usize = 64 << 10;
 pub async fn logs(asking: &Asking, container: &str, most: usize) -> Result<Vec<u8>> {
     // What a terminal prints comes without lengths, and bollard waits for the end of a line however long it is. None of our
     // containers has one.
-    let inspected = asking.within(QUERY, asking.client.inspect_container(container, None)).await?;
+    let inspected = asking.ask(asking.client.inspect_container(container, None)).await?;
     if inspected.config.and_then(|config| config.tty).unwrap_or_default() {
         return Err(asking.refused("it has a terminal".to_owned()));
     }
@@ -50,7 +51,7 @@ pub async fn logs(asking: &Asking, container: &str, most: usize) -> Result<Vec<u
         }
         Ok(())
     };
-    asking.within(QUERY, read).await?;
+    asking.ask(read).await?;
     Ok(kept.into())
 }
 
@@ -66,8 +67,8 @@ pub async fn exec(asking: &Asking, container: &str, exec: &Exec) -> Result<Execu
         privileged: Some(false),
         ..ExecConfig::default()
     };
-    let id = asking.within(QUERY, asking.client.create_exec(container, config)).await?.id;
-    let started = asking.within(QUERY, asking.client.start_exec(&id, None)).await?;
+    let id = asking.ask(asking.client.create_exec(container, config)).await?.id;
+    let started = asking.ask(asking.client.start_exec(&id, None)).await?;
     let StartExecResults::Attached { mut output, mut input } = started else {
         return Err(asking.refused("the engine did not attach to the command".to_owned()));
     };
@@ -94,7 +95,7 @@ pub async fn exec(asking: &Asking, container: &str, exec: &Exec) -> Result<Execu
     }
     // The output may have ended before the command, or go on after it where it left something running.
     loop {
-        let state = asking.within(QUERY, asking.client.inspect_exec(&id)).await?;
+        let state = asking.ask(asking.client.inspect_exec(&id)).await?;
         if state.running == Some(false) {
             executed.exit_code = state.exit_code;
         }
@@ -122,7 +123,7 @@ pub async fn pull(
     asking: &Asking,
     name: &str,
     credentials: Option<&Credentials>,
-    progress: &PullProgress,
+    progress: &PullProgress<'_>,
 ) -> Result<()> {
     if credentials.is_some_and(|given| given.registry != spec::registry(name)) {
         return Err(asking.refused("the credentials are for another registry".to_owned()));
@@ -174,7 +175,7 @@ fn so_far(layers: &mut BTreeMap<String, (u64, u64)>, step: CreateImageInfo) -> P
 
 /// Makes a container to reach a volume through. Those of a host that was killed are found by their label.
 pub async fn helper(asking: &Asking, volume: &str, image: &str) -> Result<String> {
-    asking.within(QUERY, asking.client.inspect_volume(volume)).await?;
+    asking.ask(asking.client.inspect_volume(volume)).await?;
     let name = format!("lodger-helper-{}", uuid::Uuid::new_v4().simple());
     let options = CreateContainerOptions { name: Some(name), platform: String::new() };
     let made = asking.client.create_container(Some(options), spec::helper(volume, image));
@@ -238,7 +239,7 @@ pub async fn import(asking: &Asking, helper: &str, from: Box<dyn AsyncRead + Sen
 }
 
 pub async fn events(asking: Asking, label: &str, value: &str) -> Result<Events> {
-    asking.within(QUERY, asking.client.ping()).await?;
+    asking.ask(asking.client.ping()).await?;
     // The stream is opened when it is first asked; the engine tells what has happened since now. Where its clock is ahead it
     // tells some more, where it is behind it tells what happens from then on.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -258,4 +259,30 @@ pub async fn events(asking: Asking, label: &str, value: &str) -> Result<Events> 
         std::future::ready(event)
     });
     Ok(Box::pin(stream))
+}
+
+#[cfg(test)]
+mod tests {
+    use bollard::models::ProgressDetail;
+
+    use super::*;
+
+    #[test]
+    fn progress_is_that_of_all_layers() {
+        let mut layers = BTreeMap::new();
+        let mut tell = |id: &str, status: &str, current: i64, total: i64| {
+            let progress_detail = Some(ProgressDetail { current: Some(current), total: Some(total) });
+            let (id, status) = (Some(id.to_owned()), Some(status.to_owned()));
+            let pulled =
+                so_far(&mut layers, CreateImageInfo { id, status, progress_detail, ..CreateImageInfo::default() });
+            (pulled.bytes, pulled.of)
+        };
+        assert_eq!(tell("a", "Downloading", 10, 100), (10, 100));
+        assert_eq!(tell("b", "Downloading", 5, 50), (15, 150));
+        assert_eq!(tell("a", "Download complete", 0, 0), (105, 150));
+        // Unpacking counts from the start again, and a registry may claim anything.
+        assert_eq!(tell("a", "Extracting", 1, 100), (105, 150));
+        assert_eq!(tell("b", "Downloading", 500, 50), (150, 150));
+        assert_eq!(tell("c", "Downloading", -1, i64::MAX), (150, 150));
+    }
 }

@@ -1,0 +1,214 @@
+//! The connection to an engine: where it is, the version of its API, how long a request may take.
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bollard::errors::Error;
+use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion};
+use hyper::Uri;
+use hyper::header::HeaderValue;
+use tokio::time::timeout;
+
+use super::{SUBJECT_MAX, answer, spec};
+use crate::engine::{Failure, Fault, Result};
+pub use crate::policy::Address;
+use crate::text::shown;
+
+/// For an answer to a question: after that an engine counts as away.
+const QUERY: Duration = Duration::from_secs(30);
+/// Bollard's own bound, on the first word of an answer: past all of ours.
+const BOLLARD_SECONDS: u64 = 24 * 60 * 60;
+
+/// A Docker engine.
+pub struct Docker {
+    name: String,
+    at: Address,
+    /// Set once a version was agreed on, and forgotten when the engine goes away: it may come back as another.
+    agreed: Arc<Mutex<Option<bollard::Docker>>>,
+}
+
+impl Docker {
+    /// `name` is what the policy calls the engine. It is not asked anything yet; the files for TLS are read.
+    pub fn connect(name: &str, at: &Address) -> Result<Docker> {
+        let docker = Docker { name: name.to_owned(), at: at.clone(), agreed: Arc::default() };
+        if let Address::Tls { address, key, certificate, .. } = at {
+            let failed = |message: String| Failure {
+                engine: name.to_owned(),
+                action: "connect to",
+                subject: shown(address, SUBJECT_MAX),
+                fault: Fault::Refused,
+                message,
+            };
+            // Bollard reads these two when it connects, and goes on without them.
+            for file in [key, certificate] {
+                std::fs::File::open(file).map_err(|e| failed(format!("{}: {e}", file.display())))?;
+            }
+            docker.open().map_err(|e| failed(answer::fault(&e, address).1))?;
+        }
+        Ok(docker)
+    }
+
+    pub(super) fn address(&self) -> String {
+        match &self.at {
+            Address::Socket(path) => path.display().to_string(),
+            Address::Tls { address, .. } => address.clone(),
+        }
+    }
+
+    fn open(&self) -> std::result::Result<bollard::Docker, Error> {
+        match &self.at {
+            Address::Socket(path) => {
+                bollard::Docker::connect_with_unix(&path.to_string_lossy(), BOLLARD_SECONDS, API_DEFAULT_VERSION)
+            }
+            Address::Tls { address, key, certificate, authority } => bollard::Docker::connect_with_ssl(
+                address,
+                key,
+                certificate,
+                authority,
+                BOLLARD_SECONDS,
+                API_DEFAULT_VERSION,
+            ),
+        }
+    }
+
+    /// A request about something with a name.
+    pub(super) async fn named(&self, action: &'static str, subject: &str) -> Result<Asking> {
+        if !spec::is_name(subject) {
+            return Err(self.failure(action, subject, Fault::Refused, "that is not a name or id".to_owned()));
+        }
+        self.asking(action, subject).await
+    }
+
+    /// A request about an image.
+    pub(super) async fn about_image(&self, action: &'static str, image: &str) -> Result<Asking> {
+        if !spec::is_image(image) {
+            return Err(self.failure(action, image, Fault::Refused, "that is not an image".to_owned()));
+        }
+        self.asking(action, image).await
+    }
+
+    fn failure(&self, action: &'static str, subject: &str, fault: Fault, message: String) -> Failure {
+        Failure { engine: self.name.clone(), action, subject: shown(subject, SUBJECT_MAX), fault, message }
+    }
+
+    /// Agrees on a version with the engine, unless that was done: bollard's newest, or the engine's if that is older.
+    ///
+    /// Bollard makes every request without a version, whatever it negotiates. `/version` is answered that way by every
+    /// engine; all other requests are put into the version agreed on, so that an engine that was updated goes on to
+    /// understand them as they were meant.
+    pub(super) async fn asking(&self, action: &'static str, subject: &str) -> Result<Asking> {
+        let known = self.agreed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let fail = |error: Error| {
+            let (fault, message) = answer::fault(&error, &self.address());
+            self.failure(action, subject, fault, message)
+        };
+        let client = match known {
+            Some(client) => client,
+            None => {
+                let client = self.open().map_err(fail)?;
+                let agreed = match timeout(QUERY, client.negotiate_version()).await {
+                    Ok(client) => client.map_err(fail)?,
+                    Err(_) => {
+                        let message = format!("{} did not answer in {} s", self.address(), QUERY.as_secs());
+                        return Err(self.failure(action, subject, Fault::Unreachable, message));
+                    }
+                };
+                let version = agreed.client_version();
+                let client = agreed
+                    .with_request_modifier(move |request| with_version(with_readable_credentials(request), &version));
+                *self.agreed.lock().unwrap_or_else(PoisonError::into_inner) = Some(client.clone());
+                client
+            }
+        };
+        Ok(Asking {
+            client,
+            agreed: Arc::clone(&self.agreed),
+            engine: self.name.clone(),
+            at: self.address(),
+            action,
+            subject: shown(subject, SUBJECT_MAX),
+        })
+    }
+}
+
+/// Docker reads the header in the alphabet for URLs, and bollard writes it in the other.
+fn with_readable_credentials(mut request: BollardRequest) -> BollardRequest {
+    if let Some(value) = request.headers_mut().get_mut("x-registry-auth") {
+        let readable = value.to_str().ok().map(|text| text.replace('+', "-").replace('/', "_"));
+        if let Some(readable) = readable.and_then(|text| HeaderValue::from_str(&text).ok()) {
+            *value = readable;
+            value.set_sensitive(true);
+        }
+    }
+    request
+}
+
+fn with_version(mut request: BollardRequest, version: &ClientVersion) -> BollardRequest {
+    let mut parts = request.uri().clone().into_parts();
+    let path = parts.path_and_query.as_ref().map_or("/", |path| path.as_str());
+    if let Ok(versioned) = format!("/v{version}{path}").parse() {
+        parts.path_and_query = Some(versioned);
+        if let Ok(uri) = Uri::from_parts(parts) {
+            *request.uri_mut() = uri;
+        }
+    }
+    request
+}
+
+/// What is done, about what, and the engine to ask.
+#[derive(Clone)]
+pub(super) struct Asking {
+    pub(super) client: bollard::Docker,
+    agreed: Arc<Mutex<Option<bollard::Docker>>>,
+    engine: String,
+    at: String,
+    action: &'static str,
+    subject: String,
+}
+
+impl Asking {
+    /// A question.
+    pub(super) async fn ask<T>(&self, request: impl Future<Output = std::result::Result<T, Error>>) -> Result<T> {
+        match timeout(QUERY, request).await {
+            Ok(answer) => answer.map_err(|error| self.failed(&error)),
+            Err(_) => {
+                self.forget();
+                Err(self.failure(Fault::Unreachable, format!("{} did not answer in {} s", self.at, QUERY.as_secs())))
+            }
+        }
+    }
+
+    /// Something to do.
+    pub(super) async fn within<T>(
+        &self,
+        limit: Duration,
+        request: impl Future<Output = std::result::Result<T, Error>>,
+    ) -> Result<T> {
+        match timeout(limit, request).await {
+            Ok(done) => done.map_err(|error| self.failed(&error)),
+            Err(_) => Err(self.failure(Fault::TimedOut, format!("it took longer than {} s", limit.as_secs()))),
+        }
+    }
+
+    pub(super) fn failed(&self, error: &Error) -> Failure {
+        let (fault, message) = answer::fault(error, &self.at);
+        if fault == Fault::Unreachable {
+            self.forget();
+        }
+        self.failure(fault, message)
+    }
+
+    pub(super) fn failure(&self, fault: Fault, message: String) -> Failure {
+        Failure { engine: self.engine.clone(), action: self.action, subject: self.subject.clone(), fault, message }
+    }
+
+    pub(super) fn refused(&self, message: String) -> Failure {
+        self.failure(Fault::Refused, message)
+    }
+
+    /// What comes back may speak another version.
+    fn forget(&self) {
+        *self.agreed.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
