@@ -60,7 +60,7 @@ impl provider::Guest for Addon {
 impl url::Guest for Addon {
     fn url(_id: String, private: String) -> Result<String, Error> {
         let at = services::endpoint(SERVICE, PORT)?;
-        Ok(format!("redis://:{private}@{}:{}/0", at.host, at.port))
+        Ok(format!("redis://default:{private}@{}:{}/0", at.host, at.port))
     }
 }
 

@@ -122,7 +122,7 @@ impl Services {
             Some(row) => row.engine.clone(),
             None => self.engines.choose()?,
         };
-        self.pin(addon, service, &engine).await?;
+        self.pin(&addon.id, service, &engine).await?;
         let sealed = match environment {
             Some(values) => {
                 let json = serde_json::to_vec(values).unwrap_or_default();

@@ -65,9 +65,13 @@ impl Host {
         let _held = self.hold(&id).await?;
         let (row, changed) = self.check_install(&incoming, dev)?;
         if changed {
+            let pins = self.resolve_images(&incoming.package.manifest).await?;
             self.home.put_version(&id, &row.version, &incoming.package)?;
             self.home.open_data(&id)?;
             self.store.put_addon(&row)?;
+            for (service, pin) in incoming.package.manifest.services.iter().zip(pins.iter().flatten()) {
+                self.store.put_pin(&id, &service.name, &service.image.to_string(), pin)?;
+            }
             self.registry.forget(&id);
         }
         let version = row.version.to_string();

@@ -7,8 +7,9 @@ use crate::error::{Error, Result};
 use crate::hook::HookName;
 use crate::id::AddonId;
 use crate::lifecycle::AddonState;
+use crate::manifest::Manifest;
 use crate::registry::Addon;
-use crate::render::Instance;
+use crate::render::{Instance, Pin};
 use crate::services::{Repair, Services};
 
 /// How long nothing may be told before everything is looked at.
@@ -19,11 +20,28 @@ const SETTLE: Duration = Duration::from_millis(500);
 impl Host {
     /// Starts what starts with the addon, one after the other, each ready before the next.
     pub(crate) async fn start_services(&self, addon: &Addon) -> Result<()> {
+        // Images of services that start later too, so that no app waits for them, or finds that they cannot be.
+        let engine = self.services.engines.choose()?;
+        for service in &addon.manifest.services {
+            self.services.pin(&addon.id, service, &engine).await?;
+        }
         for service in Services::of_addon(addon) {
             let instance = Instance { addon: addon.id.clone(), service, resource: String::new() };
             self.services.run(addon, &instance, None).await?;
         }
         Ok(())
+    }
+
+    /// At install: the images of services, checked. `None` without an engine that answers; `enable` pins them then.
+    pub(crate) async fn resolve_images(&self, manifest: &Manifest) -> Result<Option<Vec<Pin>>> {
+        let mut pins = Vec::new();
+        for service in &manifest.services {
+            match self.services.resolve(&service.image, &self.services.engines.choose()?).await {
+                Err(error) if error.is_unreachable() => return Ok(None),
+                pin => pins.push(pin?),
+            }
+        }
+        Ok(Some(pins))
     }
 
     /// Before a mutating hook: what it may rely on is there.

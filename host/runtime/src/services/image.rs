@@ -3,10 +3,10 @@
 use super::Services;
 use crate::engine::{About, Credentials, Engine, Fault, Image};
 use crate::error::{Error, Result};
+use crate::id::AddonId;
 use crate::image::ImageRef;
 use crate::manifest::Service;
 use crate::policy::Registry;
-use crate::registry::Addon;
 use crate::render::Pin;
 use crate::sandbox::ProgressEvent;
 use crate::store::InstanceRow;
@@ -19,19 +19,26 @@ impl Services {
     /// Pins the image of a service: from then on its containers are made of this image, whatever its tag says later.
     ///
     /// # Errors
+    /// As for [`Services::resolve`].
+    pub async fn pin(&self, addon: &AddonId, service: &Service, engine: &str) -> Result<()> {
+        let reference = service.image.to_string();
+        if self.store.pin(addon, &service.name, &reference)?.is_none() {
+            let pin = self.resolve(&service.image, engine).await?;
+            self.store.put_pin(addon, &service.name, &reference, &pin)?;
+        }
+        Ok(())
+    }
+
+    /// Finds an image, or fetches it, and checks whether services may be made of it.
+    ///
+    /// # Errors
     /// [`Error::Image`] for one that is not there, has no digest though the policy asks for one, is for another machine, or
     /// carries labels that are not its author's to set.
-    pub async fn pin(&self, addon: &Addon, service: &Service, engine: &str) -> Result<Pin> {
-        let reference = service.image.to_string();
-        if let Some(pin) = self.store.pin(&addon.id, &service.name, &reference)? {
-            return Ok(pin);
-        }
+    pub async fn resolve(&self, image: &ImageRef, engine: &str) -> Result<Pin> {
         let engine = self.engines.get(engine)?;
-        let found = self.find_or_fetch(&*engine, &service.image).await?;
+        let found = self.find_or_fetch(&*engine, image).await?;
         let about = engine.about().await?;
-        let pin = self.check(&service.image, found, &about)?;
-        self.store.put_pin(&addon.id, &service.name, &reference, &pin)?;
-        Ok(pin)
+        self.check(image, found, &about)
     }
 
     async fn find_or_fetch(&self, engine: &dyn Engine, image: &ImageRef) -> Result<Image> {
