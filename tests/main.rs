@@ -15,6 +15,8 @@ mod probe_suite;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]
+mod services;
+#[cfg(test)]
 mod support;
 #[cfg(test)]
 mod wat_suite;

@@ -13,6 +13,8 @@
 
 mod services;
 
+pub use services::ServiceLog;
+
 use std::any::Any;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};

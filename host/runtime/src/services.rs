@@ -12,6 +12,7 @@ mod image;
 mod ready;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -131,7 +132,8 @@ impl Services {
             None => None,
         };
         let range = self.policy.host_ports.clone();
-        let wanted = self.store.want(instance, &engine, sealed.as_deref(), &service.ports, range)?;
+        let usable = |port| self.engines.is_remote(&engine) || is_free(self.policy.address, port);
+        let wanted = self.store.want(instance, &engine, sealed.as_deref(), &service.ports, usable, range)?;
         wanted.map_err(|port| Error::PortTaken {
             addon: addon.id.clone(),
             service: instance.service.clone(),
@@ -374,8 +376,15 @@ impl Services {
     }
 
     /// Commits what should become of all instances of an addon, or of one resource, and does it.
+    ///
+    /// # Errors
+    /// With nothing changed, when an engine does not answer.
     pub async fn end(&self, id: &AddonId, resource: Option<&str>, wanted: Wanted) -> Result<Vec<Repair>> {
-        for row in self.store.instances(id)? {
+        let rows = self.store.instances(id)?;
+        for engine in rows.iter().map(|row| row.engine.as_str()).collect::<BTreeSet<_>>() {
+            self.engines.get(engine)?.about().await?;
+        }
+        for row in rows {
             let meant = resource.is_none_or(|key| row.instance.resource == key);
             if meant && row.wanted != wanted && row.wanted != Wanted::Gone {
                 self.store.set_wanted(&row.instance, wanted)?;
@@ -431,6 +440,18 @@ impl Services {
         })
     }
 
+    /// The end of what an instance has written: from its container, or as it was kept when it failed.
+    pub async fn logs(&self, row: &InstanceRow, most: usize) -> Result<String> {
+        let engine = self.engines.get(&row.engine)?;
+        let name = row.instance.container_name(&self.marks());
+        Ok(match engine.container(&name).await? {
+            Some(there) if self.marks().vouches_for(&name, &there.labels) => {
+                self.readable(&engine.logs(&there.id, most).await?)
+            }
+            _ => row.log.clone().unwrap_or_default(),
+        })
+    }
+
     /// Output of a container, made fit to be shown, line by line.
     pub fn readable(&self, log: &[u8]) -> String {
         let text = String::from_utf8_lossy(log);
@@ -447,6 +468,12 @@ impl Services {
 /// What a sealed environment is bound to.
 fn place(instance: &Instance) -> String {
     format!("environment:{}:{}:{}", instance.addon, instance.service, instance.resource)
+}
+
+/// Whether nobody on this machine has the port. What takes it a moment later is noticed when the container starts.
+#[expect(clippy::disallowed_methods, reason = "bound to see whether it can be, and let go at once")]
+fn is_free(address: IpAddr, port: u16) -> bool {
+    std::net::TcpListener::bind((address, port)).is_ok()
 }
 
 fn now_s() -> i64 {

@@ -1,4 +1,4 @@
-//! `lodger logs`: what an addon's hooks have written to stdout and stderr.
+//! `lodger logs`: what an addon's hooks, or one of its services, have written to stdout and stderr.
 
 use std::time::Duration;
 
@@ -10,10 +10,13 @@ const LOOK: Duration = Duration::from_millis(300);
 /// Calls read at a time.
 const PAGE: u32 = 200;
 
-/// Show what an addon's hooks have said
+/// Show what an addon's hooks, or its services, have said
 #[derive(clap::Args)]
 pub struct Logs {
     addon: String,
+    /// The last of what this service has said, instead
+    #[arg(long, conflicts_with = "follow")]
+    service: Option<String>,
     /// Go on showing until interrupted
     #[arg(short, long, conflicts_with = "json")]
     follow: bool,
@@ -23,6 +26,19 @@ impl Logs {
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
         let host = context.host().await?;
         let id = host.resolve(&self.addon)?;
+        if let Some(service) = &self.service {
+            let logs = host.service_logs(&id, &super::id(service)?).await?;
+            if context.json {
+                output::json(&logs)?;
+                return Ok(0);
+            }
+            for log in logs {
+                for text in log.text.lines() {
+                    output::line(format!("{} {text}", log.resource.as_deref().unwrap_or(service)));
+                }
+            }
+            return Ok(0);
+        }
         let mut after = String::new();
         let mut entries = Vec::new();
         loop {

@@ -2,20 +2,33 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::{Host, Locked};
 use crate::error::{Error, Result};
 use crate::hook::HookName;
-use crate::id::AddonId;
+use crate::id::{AddonId, Id};
 use crate::lifecycle::AddonState;
 use crate::manifest::Manifest;
 use crate::registry::Addon;
 use crate::render::{Instance, Pin};
 use crate::services::{Repair, Services};
 
+/// What is shown of a service's output, in bytes.
+const LOG_SHOWN: usize = 64 << 10;
 /// How long nothing may be told before everything is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 /// What an engine tells comes in flurries; and a round that cannot succeed must not follow another at once.
 const SETTLE: Duration = Duration::from_millis(500);
+
+/// What one instance of a service has written last.
+#[derive(Clone, Debug, Serialize)]
+pub struct ServiceLog {
+    /// Our key of the resource it belongs to; absent where it serves all.
+    pub resource: Option<String>,
+    /// Escaped, line by line.
+    pub text: String,
+}
 
 impl Host {
     /// Starts what starts with the addon, one after the other, each ready before the next.
@@ -92,6 +105,21 @@ impl Host {
             }
         }
         unreachable.map_or(Ok(repairs), Err)
+    }
+
+    /// The end of what every instance of a service has written.
+    pub async fn service_logs(&self, addon: &AddonId, service: &Id) -> Result<Vec<ServiceLog>> {
+        let mut rows = self.store.instances(addon)?;
+        rows.retain(|row| row.instance.service == *service);
+        if rows.is_empty() {
+            return Err(Error::UnknownService { addon: addon.clone(), service: service.to_string() });
+        }
+        let mut logs = Vec::new();
+        for row in rows {
+            let text = self.services.logs(&row, LOG_SHOWN).await?;
+            logs.push(ServiceLog { resource: Some(row.instance.resource).filter(|key| !key.is_empty()), text });
+        }
+        Ok(logs)
     }
 
     /// Reconciles for ever: when an engine tells of a container of this home, and on a timer, since engines forget to tell.

@@ -198,17 +198,6 @@ impl Services {
         Ok(executed)
     }
 
-    async fn logs(&self, row: &InstanceRow, most: usize) -> crate::error::Result<String> {
-        let engine = self.engines.get(&row.engine)?;
-        let name = row.instance.container_name(&self.marks());
-        Ok(match engine.container(&name).await? {
-            Some(there) if self.marks().vouches_for(&name, &there.labels) => {
-                String::from_utf8_lossy(&engine.logs(&there.id, most).await?).into_owned()
-            }
-            _ => row.log.clone().unwrap_or_default(),
-        })
-    }
-
     /// The id of the instance's own container, which runs.
     async fn running(&self, engine: &dyn crate::engine::Engine, row: &InstanceRow) -> crate::error::Result<String> {
         let name = row.instance.container_name(&self.marks());

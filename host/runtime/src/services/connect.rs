@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::policy::EngineAt;
+use crate::policy::{Address, EngineAt};
 
 pub(crate) struct Engines {
     at: Vec<EngineAt>,
@@ -15,6 +15,11 @@ pub(crate) struct Engines {
 impl Engines {
     pub fn new(at: Vec<EngineAt>) -> Engines {
         Engines { at, connected: Mutex::default() }
+    }
+
+    /// Whether its ports are those of another machine.
+    pub fn is_remote(&self, name: &str) -> bool {
+        self.at.iter().any(|engine| engine.name.as_str() == name && matches!(engine.address, Address::Tls { .. }))
     }
 
     /// Those that this process has spoken to.

@@ -153,7 +153,7 @@ impl Store {
     /// Commits that an instance should run: with its ports, those it has kept and new ones out of `range`. Its failures are
     /// forgiven.
     ///
-    /// `asked` maps container ports to the host port the manifest fixes, if any. `Err` within is the port that is taken, or 0
+    /// `asked` maps container ports to the host port the manifest fixes, if any; new ones must be `usable`. `Err` within is the port that is taken, or 0
     /// when none of the range is left.
     pub fn want(
         &self,
@@ -161,6 +161,7 @@ impl Store {
         engine: &str,
         environment: Option<&[u8]>,
         asked: &BTreeMap<u16, Option<u16>>,
+        usable: impl Fn(u16) -> bool,
         range: std::ops::RangeInclusive<u16>,
     ) -> Result<std::result::Result<(), u16>> {
         self.write_if_ok("note a service", |transaction| {
@@ -178,7 +179,7 @@ impl Store {
                  ON CONFLICT DO UPDATE SET wanted = ?5, environment = ?6, failures = 0, failed_at = NULL, log = NULL",
                 values,
             )?;
-            assign_ports(transaction, of, engine, asked, range)
+            assign_ports(transaction, of, engine, asked, usable, range)
         })
     }
 
@@ -249,6 +250,7 @@ fn assign_ports(
     of: &Instance,
     engine: &str,
     asked: &BTreeMap<u16, Option<u16>>,
+    usable: impl Fn(u16) -> bool,
     range: std::ops::RangeInclusive<u16>,
 ) -> rusqlite::Result<std::result::Result<(), u16>> {
     let mut statement =
@@ -262,7 +264,7 @@ fn assign_ports(
             )?
             .query_row(params![addon, of.service.as_str(), of.resource, container], |row| row.get(0))
             .optional()?;
-        let free = |taken: &[u16]| range.clone().find(|port| taken.binary_search(port).is_err());
+        let free = |taken: &[u16]| range.clone().find(|port| taken.binary_search(port).is_err() && usable(*port));
         let port = match (kept, fixed) {
             (Some(kept), None) => kept,
             (Some(kept), Some(fixed)) if kept == fixed => kept,
