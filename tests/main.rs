@@ -9,6 +9,8 @@ mod capacity;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod loopback;
+#[cfg(test)]
 mod probe_suite;
 #[cfg(test)]
 mod support;

@@ -247,8 +247,8 @@ fn what_the_policy_does_not_admit_is_refused_with_the_line_to_change() {
         (
             "capabilities",
             json!({ "network": ["example.com:443"] }),
-            "capabilities.network",
-            "this version of lodger gives guests no network",
+            "capabilities.network[0]",
+            "asks for `example.com:443`, which the policy does not let addons reach",
         ),
         (
             "capabilities",

@@ -29,6 +29,8 @@ use crate::key::random;
 use crate::lifecycle::{self, AddonState, ResourceState};
 use crate::limits::Limit;
 use crate::lock::{HOLDER_BYTES, Held};
+use crate::network::Reach;
+use crate::outbound::Outbound;
 use crate::outcome::{BAD_ANSWER, Outcome, Refused, Report};
 use crate::policy::Policy;
 use crate::quota::{Quota, SharedQuota};
@@ -77,6 +79,7 @@ pub struct Host {
     pub(crate) compiler: Compiler,
     pub(crate) extension: Option<Extension>,
     pub(crate) registry: Registry,
+    outbound: Arc<Outbound>,
     in_flight: Semaphore,
     calls_max: u32,
     /// This host's name in the locks it takes.
@@ -136,6 +139,7 @@ impl Host {
             stack_bytes: policy.ceilings[Limit::StackBytes],
             cache: home.cache(),
         };
+        let outbound = Arc::new(Outbound::new(policy.network_addresses.clone()));
         Ok(Host {
             home,
             policy,
@@ -144,6 +148,7 @@ impl Host {
             compiler,
             extension: config.extension,
             registry: Registry::default(),
+            outbound,
             in_flight: Semaphore::new(calls_max as usize),
             calls_max,
             holder: random()?,
@@ -305,6 +310,11 @@ impl Host {
             deadline: addon.grant.deadlines_ms.of(hook),
             mounts: Mounts { dirs: [(data.clone(), "/data"), (addon.files.clone(), "/addon")], quota },
             settings: addon.settings.clone(),
+            reach: Reach {
+                outbound: self.outbound.clone(),
+                destinations: addon.grant.network.clone(),
+                endpoints: None,
+            },
             private: None,
             progress: self.progress.clone(),
             extension: Box::new(()),

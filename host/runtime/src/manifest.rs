@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::id::{AddonId, Id};
 use crate::limits::Limit;
+use crate::outbound::Destination;
 
 pub use raw::{Service, Volume};
 
@@ -47,7 +48,8 @@ pub struct Manifest {
     pub config_vars: Vec<String>,
     pub plans: Vec<Plan>,
     pub settings: BTreeMap<String, Setting>,
-    pub network: Vec<String>,
+    /// What it wants to reach.
+    pub network: Vec<Destination>,
     pub may_use_services: bool,
     pub events: Vec<String>,
     /// What the manifest asks for; a limit not in it has the default.

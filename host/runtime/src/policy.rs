@@ -6,10 +6,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::limits::{DEADLINE_CEILING_MS, Limit, Limits};
+use crate::outbound::Pattern;
 
 /// File name within the home.
 pub const FILE: &str = "lodger.toml";
@@ -34,6 +36,10 @@ pub struct Policy {
     pub package: PackageBounds,
     /// Environment variable names an addon may fill although they do not start with its own name.
     pub env_names: Vec<String>,
+    /// What addons may reach that ask for it; nothing by default.
+    pub network: Vec<Pattern>,
+    /// Addresses that may be dialled although they are not for the public.
+    pub network_addresses: Vec<IpNet>,
     /// Lines of the file that are looser than the built-in default, for `doctor`.
     pub looser: Vec<String>,
 }
@@ -63,6 +69,8 @@ impl Default for Policy {
             compile: CompileBounds { wall: Duration::from_secs(60), memory_bytes: 4 << 30 },
             package: PackageBounds { bytes: 128 << 20, files: 2_000, component_bytes: 64 << 20 },
             env_names: Vec::new(),
+            network: Vec::new(),
+            network_addresses: Vec::new(),
             looser: Vec::new(),
         }
     }
@@ -79,6 +87,8 @@ struct File {
 #[serde(deny_unknown_fields, default)]
 struct Grant {
     env_names: Vec<String>,
+    network: Vec<String>,
+    network_addresses: Vec<String>,
 }
 
 impl Policy {
@@ -99,6 +109,8 @@ impl Policy {
     ///
     /// [grant]
     /// env_names = ["DATABASE_URL"]  # names addons may fill beside <NAME>_…
+    /// network = ["api.example.com:443", "*.example.net:443"]     # what addons may reach that ask for it
+    /// network_addresses = ["10.1.0.0/16"]    # to be dialled although they are not for the public
     /// ```
     pub fn parse(text: &str) -> Result<Policy> {
         let invalid = |message: String| Error::Policy { message };
@@ -119,6 +131,16 @@ impl Policy {
             }
             policy.looser.push(format!("grant.env_names: `{name}`"));
             policy.env_names.push(name);
+        }
+        for text in file.grant.network {
+            let pattern: Pattern = text.parse().map_err(|error| invalid(format!("grant.network: {error}")))?;
+            policy.looser.push(format!("grant.network: `{pattern}`"));
+            policy.network.push(pattern);
+        }
+        for text in file.grant.network_addresses {
+            let net = addresses(&text).map_err(invalid)?;
+            policy.looser.push(format!("grant.network_addresses: `{net}`"));
+            policy.network_addresses.push(net);
         }
         Ok(policy)
     }
@@ -160,6 +182,15 @@ impl Policy {
         }
         Ok(())
     }
+}
+
+/// Whole networks in their one spelling, so that nobody admits more than they read.
+fn addresses(text: &str) -> Result<IpNet, String> {
+    let net: Option<IpNet> = text.parse().ok();
+    net.filter(|net| net.trunc() == *net).ok_or_else(|| {
+        let shown = crate::text::shown(text, 60);
+        format!("grant.network_addresses: `{shown}` is no network, such as `10.1.0.0/16` or `10.1.2.3/32`")
+    })
 }
 
 fn replace(place: &mut u64, value: u64, default: u64) -> u64 {

@@ -1,0 +1,133 @@
+//! A server on the loopback, of a few words of HTTP: what guests with a network talk to in the tests.
+#![expect(clippy::disallowed_methods, reason = "the tests listen where guests are to be let, and where they are not")]
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+
+/// Serves until the tests end.
+pub struct Loopback {
+    pub port: u16,
+    accepted: Arc<AtomicUsize>,
+    closed: Mutex<Receiver<()>>,
+}
+
+impl Loopback {
+    /// On a port of its own. `serve` is given each connection, with the head of its request.
+    pub fn start(serve: fn(&mut TcpStream, &str) -> std::io::Result<()>) -> Loopback {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let (tell, closed) = channel();
+        let count = accepted.clone();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                count.fetch_add(1, Ordering::SeqCst);
+                let tell = tell.clone();
+                std::thread::spawn(move || attend(stream.unwrap(), serve, &tell));
+            }
+        });
+        Loopback { port, accepted, closed: Mutex::new(closed) }
+    }
+
+    pub fn authority(&self) -> String {
+        format!("localhost:{}", self.port)
+    }
+
+    /// Connections so far.
+    pub fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Waits until one more connection has been closed by its client.
+    pub fn one_is_closed(&self) {
+        self.closed.lock().unwrap().recv().unwrap();
+    }
+}
+
+fn attend(mut stream: TcpStream, serve: fn(&mut TcpStream, &str) -> std::io::Result<()>, closed: &Sender<()>) {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
+        head.push(byte[0]);
+    }
+    // A client that closes its end in the middle is what some tests want.
+    if serve(&mut stream, &String::from_utf8_lossy(&head)).is_err() {
+        let _ = closed.send(());
+    }
+}
+
+/// What the probes ask for, by path.
+pub fn by_path(stream: &mut TcpStream, head: &str) -> std::io::Result<()> {
+    let path = head.split(' ').nth(1).unwrap_or_default();
+    match path.split('?').next().unwrap_or_default() {
+        "/echo" => {
+            let told = head.to_ascii_lowercase();
+            let mut body = Vec::new();
+            if told.contains("transfer-encoding: chunked") {
+                body = read_chunks(stream)?;
+            }
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{head}", head.len() + body.len())?;
+            stream.write_all(&body)
+        }
+        "/a-byte" => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nx")?;
+            until_closed(stream)
+        }
+        "/no-answer" => until_closed(stream),
+        "/swallow" => until_closed(stream),
+        "/endless" => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+            forever(stream, &[b'x'; 4096])
+        }
+        _ => stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"),
+    }
+}
+
+pub fn redirect(stream: &mut TcpStream, _: &str) -> std::io::Result<()> {
+    stream.write_all(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n")
+}
+
+pub fn endless_headers(stream: &mut TcpStream, _: &str) -> std::io::Result<()> {
+    stream.write_all(b"HTTP/1.1 200 OK\r\nx-long: ")?;
+    forever(stream, &[b'x'; 4096])
+}
+
+pub fn endless_trailers(stream: &mut TcpStream, _: &str) -> std::io::Result<()> {
+    stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-long\r\n\r\n0\r\nx-long: ")?;
+    forever(stream, &[b'x'; 4096])
+}
+
+fn forever(stream: &mut TcpStream, block: &[u8]) -> std::io::Result<()> {
+    loop {
+        stream.write_all(block)?;
+    }
+}
+
+/// Takes in all that comes. A client that is gone is an error, as it is for whoever writes.
+fn until_closed(stream: &mut TcpStream) -> std::io::Result<()> {
+    let mut block = [0; 4096];
+    while stream.read(&mut block)? > 0 {}
+    Err(std::io::ErrorKind::UnexpectedEof.into())
+}
+
+fn read_chunks(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = Vec::new();
+        let mut byte = [0];
+        while !line.ends_with(b"\r\n") {
+            stream.read_exact(&mut byte)?;
+            line.push(byte[0]);
+        }
+        let size = usize::from_str_radix(String::from_utf8_lossy(&line).trim(), 16).unwrap_or(0);
+        let mut chunk = vec![0; size + 2];
+        stream.read_exact(&mut chunk)?;
+        if size == 0 {
+            return Ok(body);
+        }
+        body.extend(&chunk[..size]);
+    }
+}
