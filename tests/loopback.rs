@@ -1,11 +1,16 @@
 //! A server on the loopback, of a few words of HTTP: what guests with a network talk to in the tests.
 #![expect(clippy::disallowed_methods, reason = "the tests listen where guests are to be let, and where they are not")]
 
-use std::io::{Read as _, Write as _};
+use std::io::{Read, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
+
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 /// Serves until the tests end.
 pub struct Loopback {
@@ -17,6 +22,14 @@ pub struct Loopback {
 impl Loopback {
     /// On a port of its own. `serve` is given each connection, with the head of its request.
     pub fn start(serve: fn(&mut TcpStream, &str) -> std::io::Result<()>) -> Loopback {
+        Loopback::raw(move |stream| {
+            let head = head_of(stream);
+            serve(stream, &String::from_utf8_lossy(&head))
+        })
+    }
+
+    /// The same, of whatever begins with a connection.
+    pub fn raw(serve: impl Fn(&mut TcpStream) -> std::io::Result<()> + Copy + Send + 'static) -> Loopback {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let accepted = Arc::new(AtomicUsize::new(0));
@@ -26,7 +39,12 @@ impl Loopback {
             for stream in listener.incoming() {
                 count.fetch_add(1, Ordering::SeqCst);
                 let tell = tell.clone();
-                std::thread::spawn(move || attend(stream.unwrap(), serve, &tell));
+                std::thread::spawn(move || {
+                    // A client that closes its end in the middle is what some tests want.
+                    if serve(&mut stream.unwrap()).is_err() {
+                        let _ = tell.send(());
+                    }
+                });
             }
         });
         Loopback { port, accepted, closed: Mutex::new(closed) }
@@ -47,16 +65,13 @@ impl Loopback {
     }
 }
 
-fn attend(mut stream: TcpStream, serve: fn(&mut TcpStream, &str) -> std::io::Result<()>, closed: &Sender<()>) {
+fn head_of(stream: &mut impl Read) -> Vec<u8> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {
         head.push(byte[0]);
     }
-    // A client that closes its end in the middle is what some tests want.
-    if serve(&mut stream, &String::from_utf8_lossy(&head)).is_err() {
-        let _ = closed.send(());
-    }
+    head
 }
 
 /// What the probes ask for, by path.
@@ -86,8 +101,39 @@ pub fn by_path(stream: &mut TcpStream, head: &str) -> std::io::Result<()> {
     }
 }
 
+/// Speaks TLS first, with a certificate and its key.
+fn redirect_in_tls(stream: &mut TcpStream, certificate: &[u8]) -> std::io::Result<()> {
+    let certificates = CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>();
+    let certificates = certificates.map_err(std::io::Error::other)?;
+    let key = PrivateKeyDer::from_pem_slice(certificate).map_err(std::io::Error::other)?;
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .and_then(|config| config.with_no_client_auth().with_single_cert(certificates, key))
+        .map_err(std::io::Error::other)?;
+    let tls = ServerConnection::new(Arc::new(config)).map_err(std::io::Error::other)?;
+    let mut stream = StreamOwned::new(tls, stream);
+    if !head_of(&mut stream).ends_with(b"\r\n\r\n") {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    stream.write_all(REDIRECT)?;
+    stream.conn.send_close_notify();
+    stream.flush()
+}
+
+/// For the name `localhost`, by the authority of `tls/authority.pem`, whose key nobody has any more.
+pub fn itself(stream: &mut TcpStream) -> std::io::Result<()> {
+    redirect_in_tls(stream, include_bytes!("tls/localhost.pem"))
+}
+
+/// For another name, by the same authority.
+pub fn somebody_else(stream: &mut TcpStream) -> std::io::Result<()> {
+    redirect_in_tls(stream, include_bytes!("tls/other.example.pem"))
+}
+
+const REDIRECT: &[u8] = b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n";
+
 pub fn redirect(stream: &mut TcpStream, _: &str) -> std::io::Result<()> {
-    stream.write_all(b"HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n")
+    stream.write_all(REDIRECT)
 }
 
 pub fn endless_headers(stream: &mut TcpStream, _: &str) -> std::io::Result<()> {

@@ -56,6 +56,7 @@ probes! {
     http_redirect => network::a_redirect_is_an_answer,
     http_stalled => network::a_stalled_server_is_left,
     http_ungranted => network::http_reaches_nothing_else,
+    https_granted => network::https_reaches_whom_it_is_for,
     hooks_all => answers::a_well_behaved_addon_completes_every_hook,
     host_environment => held,
     huge_answer => answers::huge_answers_are_refused_as_a_whole,

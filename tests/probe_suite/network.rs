@@ -4,8 +4,8 @@ use lodger::{Limit, Outcome};
 use serde_json::{Value, json};
 
 use super::{PATIENT_MS, Probe};
-use crate::loopback::{Loopback, by_path, endless_headers, endless_trailers, redirect};
-use crate::support::{Lab, component, probe_manifest};
+use crate::loopback::{Loopback, by_path, endless_headers, endless_trailers, itself, redirect, somebody_else};
+use crate::support::{Lab, Ran, component, probe_manifest, root};
 
 /// A policy that admits the server by name and, where `addresses`, lets that name lead to the loopback.
 fn policy(server: &Loopback, addresses: bool) -> String {
@@ -45,10 +45,36 @@ pub async fn http_reaches_what_is_granted(name: &str) {
     for variable in ["http_proxy", "HTTP_PROXY", "https_proxy", "ALL_PROXY"] {
         command.env(variable, format!("http://127.0.0.1:{}", proxy.port));
     }
-    let enabled = crate::support::Ran::of(&["enable"], command.output().unwrap()).ok();
+    let enabled = Ran::of(&["enable"], command.output().unwrap()).ok();
     assert_eq!((server.accepted(), proxy.accepted()), (2, 0), "{enabled:?}");
     let calls = lab.json(&["calls", "probe"]);
     assert!(calls[0]["network_bytes"].as_u64().unwrap() > 14, "{calls}");
+}
+
+/// With the tests' authority as the one of the machine.
+pub async fn https_reaches_whom_it_is_for(name: &str) {
+    let (server, other) = (Loopback::raw(itself), Loopback::raw(somebody_else));
+    let lab = Lab::new();
+    lab.policy(&format!(
+        "[grant]\nnetwork = [\"{}\", \"{}\"]\nnetwork_addresses = [\"127.0.0.0/8\"]\n",
+        server.authority(),
+        other.authority()
+    ));
+    let mut manifest = manifest(name, &server, &other, true);
+    manifest["capabilities"]["network"] = json!([server.authority(), other.authority()]);
+    let package = lab.package(name, &manifest, component(name));
+    lab.lodger(&["install", package.to_str().unwrap(), "--yes"]).ok();
+    let enable = |authority: &str| {
+        let mut command = lab.command(&["enable", "probe"]);
+        command.env("SSL_CERT_FILE", root().join("tests/tls").join(authority));
+        Ran::of(&["enable"], command.output().unwrap())
+    };
+    // Nobody vouches for it but itself.
+    let ran = enable("other.example.pem").exits(1);
+    assert!(ran.stderr.contains("TlsCertificateError"), "{ran:?}");
+    server.one_is_closed();
+    enable("authority.pem").ok();
+    other.one_is_closed();
 }
 
 /// Without any grant, and with one of another port.
@@ -145,7 +171,7 @@ pub async fn only_connecting_is_granted(name: &str) {
     let server = Loopback::start(by_path);
     let probe = granted(name, &server).await;
     held(&probe).await;
-    let denied = probe.host.addon(&probe.id).unwrap().grant.denied_imports;
+    let denied = probe.host.explain(&probe.id).await.unwrap().denied_imports;
     assert!(denied.iter().any(|import| import.starts_with("wasi:sockets/udp@")), "{denied:?}");
     assert!(denied.iter().all(|import| import.starts_with("wasi:sockets/udp")), "{denied:?}");
 }
