@@ -3,7 +3,6 @@
 
 use std::io::{Read, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 
@@ -12,10 +11,14 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 
+use crate::support::until;
+
 /// Serves until the tests end.
 pub struct Loopback {
     pub port: u16,
-    accepted: Arc<AtomicUsize>,
+    /// The ports of those who have connected, in order, and which of them were only asked to know that.
+    from: Arc<Mutex<Vec<u16>>>,
+    own: Mutex<Vec<u16>>,
     closed: Mutex<Receiver<()>>,
 }
 
@@ -32,31 +35,38 @@ impl Loopback {
     pub fn raw(serve: impl Fn(&mut TcpStream) -> std::io::Result<()> + Copy + Send + 'static) -> Loopback {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let accepted = Arc::new(AtomicUsize::new(0));
+        let from = Arc::new(Mutex::new(Vec::new()));
         let (tell, closed) = channel();
-        let count = accepted.clone();
+        let list = from.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                count.fetch_add(1, Ordering::SeqCst);
+                let mut stream = stream.unwrap();
+                list.lock().unwrap().push(stream.peer_addr().unwrap().port());
                 let tell = tell.clone();
                 std::thread::spawn(move || {
                     // A client that closes its end in the middle is what some tests want.
-                    if serve(&mut stream.unwrap()).is_err() {
+                    if serve(&mut stream).is_err() {
                         let _ = tell.send(());
                     }
                 });
             }
         });
-        Loopback { port, accepted, closed: Mutex::new(closed) }
+        Loopback { port, from, own: Mutex::default(), closed: Mutex::new(closed) }
     }
 
     pub fn authority(&self) -> String {
         format!("localhost:{}", self.port)
     }
 
-    /// Connections so far.
+    /// Connections so far. Those still waiting to be taken in come before one that is made now.
     pub fn accepted(&self) -> usize {
-        self.accepted.load(Ordering::SeqCst)
+        let last = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let mut own = self.own.lock().unwrap();
+        own.push(last.local_addr().unwrap().port());
+        until(|| {
+            let from = self.from.lock().unwrap();
+            from.ends_with(&own[own.len() - 1..]).then(|| from.len() - own.len())
+        })
     }
 
     /// Waits until one more connection has been closed by its client.

@@ -79,7 +79,7 @@ pub struct Host {
     pub(crate) compiler: Compiler,
     pub(crate) extension: Option<Extension>,
     pub(crate) registry: Registry,
-    outbound: Arc<Outbound>,
+    pub(crate) outbound: Arc<Outbound>,
     in_flight: Semaphore,
     calls_max: u32,
     /// This host's name in the locks it takes.

@@ -38,7 +38,7 @@ pub enum Limit {
     DataBytes,
     /// Files and directories in the data directory.
     DataFiles,
-    /// Bytes of HTTP bodies and TCP streams, both ways.
+    /// Bytes of HTTP requests and responses and of TCP streams.
     NetworkBytes,
     /// Connections, sockets and name lookups at one time.
     Connections,

@@ -1,7 +1,6 @@
 //! The one module that dials out, for guests now and for registries, marketplaces and callbacks later.
 //!
-//! Law 11. Whoever asks has compared the name with what is granted, so that nobody's name is looked up that was not. Here it
-//! is resolved, every address it leads to is checked, and the checked address itself is dialled: a name that changes its
+//! Whoever asks has compared the name with what is granted, so that no name is looked up that was not. Here it is resolved, every address it leads to is checked, and the checked address itself is dialled: a name that changes its
 //! answer meanwhile changes nothing. Everything has a deadline. No proxy is taken from the environment, no redirect followed.
 
 mod addresses;
@@ -22,7 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::rustls::{self, ClientConfig, RootCertStore};
 
 pub use destination::{Destination, NotADestination, Pattern};
 pub(crate) use http::{Driver, HEAD_MAX, exchange};
@@ -49,6 +48,8 @@ pub(crate) enum DialError {
     #[error("`{to}` cannot be connected to")]
     Connect { to: String, source: io::Error },
     #[error("`{to}` does not prove who it is")]
+    Certificate { to: String, source: io::Error },
+    #[error("no secure connection can be made to `{to}`")]
     Tls { to: String, source: io::Error },
     #[error("`{to}` has not answered in time")]
     Timeout { to: String },
@@ -72,7 +73,8 @@ impl Outbound {
         Outbound { allowed, tls: OnceCell::new() }
     }
 
-    /// The addresses a name leads to that may be dialled, at least one.
+    /// The addresses a name leads to that may be dialled, at least one. A query that is out cannot be called back: when its
+    /// asker is gone, it ends in a thread of its own, and nobody hears of it.
     pub async fn resolve(&self, host: &str, until: Instant) -> Result<Vec<IpAddr>, DialError> {
         #[expect(clippy::disallowed_methods, reason = "the owner of dialling")]
         let lookup = tokio::net::lookup_host((host, 0));
@@ -124,7 +126,14 @@ impl Outbound {
         let failed = |source| DialError::Tls { to: host.to_owned(), source };
         let connector = self.tls.get_or_try_init(load_authorities).await.map_err(failed)?;
         let name = ServerName::try_from(host.to_owned()).map_err(|error| failed(io::Error::other(error)))?;
-        within(until, host, connector.connect(name, over)).await?.map_err(failed)
+        within(until, host, connector.connect(name, over)).await?.map_err(|source| {
+            let why = source.get_ref().and_then(|why| why.downcast_ref());
+            let to = host.to_owned();
+            match why {
+                Some(rustls::Error::InvalidCertificate(_)) => DialError::Certificate { to, source },
+                _ => DialError::Tls { to, source },
+            }
+        })
     }
 }
 

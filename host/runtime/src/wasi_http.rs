@@ -1,7 +1,8 @@
 //! The host side of `wasi:http`, outgoing: wasmtime-wasi-http's, with every request sent through [`outbound`](crate::outbound).
 //!
 //! A request to what is not granted is denied by `handle` itself, before anything is looked up. Timeouts are the guest's or
-//! what is left of its call, whichever ends first; the bytes of both bodies count.
+//! what is left of its call, whichever ends first; the bytes of heads and
+//! bodies count, both ways.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::{Request, Response, Uri};
+use hyper::{HeaderMap, Request, Response, Uri};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use wasmtime::StoreContextMut;
@@ -25,7 +26,7 @@ use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpC
 use crate::network::{Network, Route, Traffic, note};
 use crate::outbound::{DialError, Driver, HEAD_MAX, exchange};
 
-/// Most bytes of the fields of one header, as they are held. A guest holds at most as many as its `resources`.
+/// Most bytes of one set of fields, as they are held. How many there are is bounded by the call's `resources`.
 pub(crate) const FIELDS_MAX: usize = 8 << 10;
 /// Most bytes of a request's body taken at a time; two such pieces may wait to be sent.
 const CHUNK: usize = 16 << 10;
@@ -133,11 +134,15 @@ fn send(
             DialError::Lookup { .. } => Error::DnsError { rcode: Some("name not found".to_owned()), info_code: None },
             DialError::NotPublic { .. } => Error::DestinationIpProhibited,
             DialError::Connect { .. } => Error::ConnectionRefused,
-            DialError::Tls { .. } => Error::TlsCertificateError,
+            DialError::Certificate { .. } => Error::TlsCertificateError,
+            DialError::Tls { .. } => Error::TlsProtocolError,
             DialError::Timeout { .. } => Error::ConnectionTimeout,
         }
     };
     async move {
+        if !traffic.take(head_bytes(request.headers())) {
+            return Err(Error::HttpRequestHeaderSectionSize(None));
+        }
         let request = origin_form(request)?.map(|body| Counted { body, traffic: traffic.clone(), pause: None });
         let by = until(options.connect_timeout);
         let (stream, host) = match to {
@@ -153,12 +158,19 @@ fn send(
         }
         .map_err(|_| Error::ConnectionReadTimeout)?
         .map_err(in_words)?;
+        if !traffic.take(head_bytes(response.headers())) {
+            return Err(Error::HttpResponseHeaderSectionSize(None));
+        }
         let pause =
             options.between_bytes_timeout.map(|most| Pause { most, end: Box::pin(sleep_until(until(Some(most)))) });
         let response = response.map(|body| Counted { body: body.map_err(in_words), traffic, pause }.boxed_unsync());
         let driven: Box<dyn Future<Output = Result<(), Error>> + Send> = Box::new(drive(driver, slot));
         Ok((response, driven))
     }
+}
+
+fn head_bytes(fields: &HeaderMap) -> usize {
+    fields.iter().map(|(name, value)| name.as_str().len() + value.len()).sum()
 }
 
 /// Holds the slot for as long as the connection is there.
@@ -219,7 +231,7 @@ impl<B: Body<Data = Bytes, Error = Error> + Unpin> Body for Counted<B> {
             pause.end.as_mut().reset(next);
         }
         let bytes = match &frame {
-            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len),
+            Some(Ok(frame)) => frame.data_ref().map_or(0, Bytes::len) + frame.trailers_ref().map_or(0, head_bytes),
             _ => 0,
         };
         if self.traffic.take(bytes) {

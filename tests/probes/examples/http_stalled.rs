@@ -8,18 +8,18 @@ probes::provision!(held);
 
 fn held(how: &str) -> Held {
     let target = target()?;
-    let options = || {
-        let (options, ms) = (RequestOptions::new(), 50_000_000);
-        let set = options.set_first_byte_timeout(Some(ms)).and(options.set_between_bytes_timeout(Some(ms)));
-        set.map(|()| options).map_err(|()| broken("timeouts are refused"))
-    };
+    let (options, patience) = (RequestOptions::new(), Some(50_000_000));
     match how {
-        "no-answer" => match answer(&start(&target, "/no-answer", Some(options()?))?) {
-            Err(ErrorCode::ConnectionReadTimeout) => Ok(()),
-            other => check(false, format!("answered {:?}", other.map(|_| ()))),
-        },
+        "no-answer" => {
+            options.set_first_byte_timeout(patience).map_err(|()| broken("a timeout is refused"))?;
+            match answer(&start(&target, "/no-answer", Some(options))?) {
+                Err(ErrorCode::ConnectionReadTimeout) => Ok(()),
+                other => check(false, format!("answered {:?}", other.map(|_| ()))),
+            }
+        }
         "half-an-answer" => {
-            let (said, end) = read(&answer(&start(&target, "/a-byte", Some(options()?))?)?);
+            options.set_between_bytes_timeout(patience).map_err(|()| broken("a timeout is refused"))?;
+            let (said, end) = read(&answer(&start(&target, "/a-byte", Some(options))?)?);
             check(said == b"x" && end.is_err(), format!("{said:?}, ended by {end:?}"))
         }
         // As long as the host lets it.

@@ -11,8 +11,8 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinSet;
 
-/// Most bytes of a response's head, and of what is read ahead of its body. Trailers are bounded by hyper, at 16 KiB.
-pub(crate) const HEAD_MAX: usize = 64 << 10;
+/// Most bytes of a response's head, and of what is read ahead of its body. Trailers have the same bound, which is hyper's.
+pub(crate) const HEAD_MAX: usize = 16 << 10;
 
 /// Moves the bytes of one connection, until it is dropped.
 pub(crate) struct Driver(JoinSet<()>);
