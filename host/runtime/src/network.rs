@@ -60,7 +60,8 @@ impl Endpoints {
     }
 
     fn named(&self, host: &str) -> Vec<SocketAddr> {
-        let is_named = |endpoint: &&Endpoint| endpoint.name.as_deref() == Some(host);
+        let is_named =
+            |endpoint: &&Endpoint| endpoint.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(host));
         self.lock().iter().filter(is_named).map(|endpoint| endpoint.address).collect()
     }
 }
@@ -127,7 +128,7 @@ impl Dialable {
 /// The network as one call has it.
 pub(crate) struct Network {
     pub outbound: Arc<Outbound>,
-    /// The call's own deadline.
+    /// When there is nobody left to wait for it.
     pub until: Instant,
     pub traffic: Arc<Traffic>,
     destinations: Vec<Destination>,

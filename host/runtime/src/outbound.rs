@@ -1,7 +1,8 @@
 //! The one module that dials out, for guests now and for registries, marketplaces and callbacks later.
 //!
-//! Whoever asks has compared the name with what is granted, so that no name is looked up that was not. Here it is resolved, every address it leads to is checked, and the checked address itself is dialled: a name that changes its
-//! answer meanwhile changes nothing. Everything has a deadline. No proxy is taken from the environment, no redirect followed.
+//! Whoever asks has compared the name with what is granted, so that no name is looked up that was not. Here it is resolved,
+//! every address it leads to is checked, and the checked address itself is dialled: a name that changes its answer meanwhile
+//! changes nothing. Everything has a deadline. No proxy is taken from the environment, no redirect followed.
 
 mod addresses;
 mod destination;

@@ -37,6 +37,9 @@ pub(crate) use imports::{Import, classify_import};
 /// Longest reason of a trap kept, in bytes.
 const REASON_MAX: usize = 1024;
 
+/// How long after the call's deadline its connections would end by themselves: it is the deadline that ends both.
+const AFTER_DEADLINE: Duration = Duration::from_secs(1);
+
 /// The engine and the linker, once per host.
 pub(crate) struct Sandbox {
     pub engine: wasmtime::Engine,
@@ -191,7 +194,8 @@ impl Sandbox {
             .allow_blocking_current_thread(true);
         let mut http = WasiHttpCtx::new();
         http.set_field_size_limit(FIELDS_MAX);
-        let network = Network::new(room.reach, &limits, tokio::time::Instant::now() + room.deadline, log.clone());
+        let until = tokio::time::Instant::now() + room.deadline + AFTER_DEADLINE;
+        let network = Network::new(room.reach, &limits, until, log.clone());
         if let Some(dialable) = network.dialable() {
             wasi.allow_tcp(true)
                 .socket_addr_check(move |address, to| Box::pin(std::future::ready(may_use(&dialable, address, to))));

@@ -4,6 +4,7 @@
 //! what is left of its call, whichever ends first; the bytes of heads and
 //! bodies count, both ways.
 
+use std::error::Error as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -191,8 +192,11 @@ fn origin_form<B>(mut request: Request<B>) -> Result<Request<B>, Error> {
 fn in_words(error: hyper::Error) -> Error {
     if error.is_parse_too_large() {
         Error::HttpResponseHeaderSectionSize(u32::try_from(HEAD_MAX).ok())
-    } else if error.is_user() {
-        Error::HttpRequestBodySize(None)
+    } else if error.is_user()
+        && let Some(Error::HttpResponseBodySize(most)) = error.source().and_then(|source| source.downcast_ref())
+    {
+        // What a body that was counted says, of the one that was sent.
+        Error::HttpRequestBodySize(*most)
     } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
         Error::HttpResponseIncomplete
     } else {

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use probes::http::{get, post, read, target};
+use probes::wasip2::http::types::ErrorCode;
 use probes::{Held, broken, check};
 
 /// What the test gives this probe.
@@ -21,7 +22,8 @@ fn held(how: &str) -> Held {
         }
         "http-upload" => {
             let answer = post(&target, "/echo", &vec![b'x'; 4 * LIMIT]);
-            return check(answer.is_err(), "four times the limit was sent");
+            let refused = matches!(answer, Err(ErrorCode::HttpRequestBodySize(_)));
+            return check(refused, format!("four times the limit: {:?}", answer.map(|_| ())));
         }
         "tcp" => {
             let mut stream = TcpStream::connect(&target)?;
