@@ -125,6 +125,9 @@ impl Dialable {
     }
 }
 
+/// A place among a call's connections, given back when the last clone is dropped.
+pub(crate) type Slot = Arc<OwnedSemaphorePermit>;
+
 /// The network as one call has it.
 pub(crate) struct Network {
     pub outbound: Arc<Outbound>,
@@ -135,7 +138,7 @@ pub(crate) struct Network {
     dialable: Dialable,
     slots: Arc<Semaphore>,
     /// The slots of the sockets that the guest holds, by their handle.
-    sockets: HashMap<u32, OwnedSemaphorePermit>,
+    sockets: HashMap<u32, Slot>,
     log: GuestLog,
 }
 
@@ -210,15 +213,15 @@ impl Network {
     }
 
     /// A place among the connections in flight.
-    pub fn slot(&self) -> Option<OwnedSemaphorePermit> {
-        let slot = self.slots.clone().try_acquire_owned().ok();
+    pub fn slot(&self) -> Option<Slot> {
+        let slot = self.slots.clone().try_acquire_owned().ok().map(Arc::new);
         if slot.is_none() {
             self.traffic.refuse(Limit::Connections);
         }
         slot
     }
 
-    pub fn socket_opened(&mut self, handle: u32, slot: OwnedSemaphorePermit) {
+    pub fn socket_opened(&mut self, handle: u32, slot: Slot) {
         self.sockets.insert(handle, slot);
     }
 
@@ -226,16 +229,17 @@ impl Network {
         self.sockets.remove(&handle);
     }
 
-    /// A resolver and what it fills, to be used while the guest goes on.
+    /// Looks up a granted name while the guest goes on. What it leads to may be dialled from then on, at these ports.
     pub fn lookup(
         &self,
         host: String,
         ports: Vec<u16>,
+        slot: Slot,
     ) -> impl Future<Output = Result<Vec<IpAddr>, DialError>> + use<> {
         let (outbound, dialable, until, log) =
             (self.outbound.clone(), self.dialable.clone(), self.until, self.log.clone());
         async move {
-            let found = outbound.resolve(&host, until).await.inspect_err(|error| note(&log, error))?;
+            let found = outbound.resolve(&host, until, slot).await.inspect_err(|error| note(&log, error))?;
             for (address, port) in found.iter().flat_map(|ip| ports.iter().map(move |port| (*ip, *port))) {
                 dialable.add((address, port).into());
             }

@@ -10,13 +10,13 @@ mod http;
 
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::net::TcpStream;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -29,6 +29,8 @@ pub(crate) use http::{Driver, HEAD_MAX, exchange};
 
 /// Longest that a lookup, a connection and a handshake may take, each, whatever the caller's deadline.
 const STEP_MAX: Duration = Duration::from_secs(10);
+/// Most names looked up at one time; each takes a thread.
+const LOOKUPS_MAX: usize = 32;
 /// Most addresses of one name that are looked at.
 const ADDRESSES_MAX: usize = 16;
 
@@ -36,6 +38,7 @@ const ADDRESSES_MAX: usize = 16;
 pub(crate) struct Outbound {
     /// May be dialled although they are not for the public.
     allowed: Vec<IpNet>,
+    lookups: Arc<Semaphore>,
     tls: OnceCell<TlsConnector>,
 }
 
@@ -71,18 +74,31 @@ impl DialError {
 
 impl Outbound {
     pub fn new(allowed: Vec<IpNet>) -> Outbound {
-        Outbound { allowed, tls: OnceCell::new() }
+        Outbound { allowed, lookups: Arc::new(Semaphore::new(LOOKUPS_MAX)), tls: OnceCell::new() }
     }
 
-    /// The addresses a name leads to that may be dialled, at least one. A query that is out cannot be called back: when its
-    /// asker is gone, it ends in a thread of its own, and nobody hears of it.
-    pub async fn resolve(&self, host: &str, until: Instant) -> Result<Vec<IpAddr>, DialError> {
-        #[expect(clippy::disallowed_methods, reason = "the owner of dialling")]
-        let lookup = tokio::net::lookup_host((host, 0));
+    /// The addresses a name leads to that may be dialled, at least one.
+    ///
+    /// A query that is out cannot be called back, whoever stops waiting for it: `held` is kept until it has ended, so that
+    /// it counts for as long.
+    pub async fn resolve(
+        &self,
+        host: &str,
+        until: Instant,
+        held: impl Send + 'static,
+    ) -> Result<Vec<IpAddr>, DialError> {
+        let place = within(until, host, self.lookups.clone().acquire_owned()).await?;
+        let name = host.to_owned();
+        #[expect(clippy::disallowed_methods, reason = "the owner of looking up names")]
+        let query = tokio::task::spawn_blocking(move || {
+            let _held = (place, held);
+            let found = (name.as_str(), 0).to_socket_addrs()?;
+            io::Result::Ok(found.map(|found| found.ip()).take(ADDRESSES_MAX).collect::<Vec<_>>())
+        });
         let lost = |source| DialError::Lookup { host: host.to_owned(), source };
-        let found = within(until, host, lookup).await?.map_err(lost)?;
+        let found = within(until, host, query).await?.map_err(io::Error::other).flatten().map_err(lost)?;
         let (mut good, mut refused) = (Vec::new(), None);
-        for address in found.map(|found| found.ip()).take(ADDRESSES_MAX) {
+        for address in found {
             match addresses::check(address, &self.allowed) {
                 Ok(()) if good.contains(&address) => {}
                 Ok(()) => good.push(address),
@@ -99,8 +115,13 @@ impl Outbound {
     }
 
     /// A connection to the first address that answers; each gets its share of the time.
-    pub async fn connect(&self, to: &Destination, until: Instant) -> Result<TcpStream, DialError> {
-        let addresses = self.resolve(to.host(), until).await?;
+    pub async fn connect(
+        &self,
+        to: &Destination,
+        until: Instant,
+        held: impl Send + 'static,
+    ) -> Result<TcpStream, DialError> {
+        let addresses = self.resolve(to.host(), until, held).await?;
         let until = until.min(Instant::now() + STEP_MAX);
         let mut last = DialError::Timeout { to: to.to_string() };
         let mut tries = u32::try_from(addresses.len()).unwrap_or(u32::MAX);

@@ -14,7 +14,6 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Frame, SizeHint};
 use hyper::{HeaderMap, Request, Response, Uri};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{Linker, Resource, ResourceTable};
@@ -24,7 +23,7 @@ use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Method, Scheme};
 use wasmtime_wasi_http::p2::types::{HostFutureIncomingResponse, HostOutgoingRequest};
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks};
 
-use crate::network::{Network, Route, Traffic, note};
+use crate::network::{Network, Route, Slot, Traffic, note};
 use crate::outbound::{DialError, Driver, HEAD_MAX, exchange};
 
 /// Most bytes of one set of fields, as they are held. How many there are is bounded by the call's `resources`.
@@ -121,7 +120,7 @@ fn send(
     tls: bool,
     request: Request<WasiBody>,
     options: RequestOptions,
-    slot: OwnedSemaphorePermit,
+    slot: Slot,
 ) -> impl Future<Output = Result<Sent, Error>> + use<> {
     let (outbound, traffic, end, log) =
         (network.outbound.clone(), network.traffic.clone(), network.until, network.log());
@@ -147,7 +146,9 @@ fn send(
         let request = origin_form(request)?.map(|body| Counted { body, traffic: traffic.clone(), pause: None });
         let by = until(options.connect_timeout);
         let (stream, host) = match to {
-            Route::Granted(to) => (outbound.connect(&to, by).await.map_err(&refused)?, to.host().to_owned()),
+            Route::Granted(to) => {
+                (outbound.connect(&to, by, slot.clone()).await.map_err(&refused)?, to.host().to_owned())
+            }
             Route::Endpoint(to) => (outbound.connect_exactly(to, by).await.map_err(&refused)?, to.ip().to_string()),
         };
         let by = until(options.first_byte_timeout);
@@ -175,7 +176,7 @@ fn head_bytes(fields: &HeaderMap) -> usize {
 }
 
 /// Holds the slot for as long as the connection is there.
-async fn drive(driver: Driver, slot: OwnedSemaphorePermit) -> Result<(), Error> {
+async fn drive(driver: Driver, slot: Slot) -> Result<(), Error> {
     driver.ended().await;
     drop(slot);
     Ok(())

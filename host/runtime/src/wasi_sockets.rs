@@ -82,12 +82,7 @@ impl ip_name_lookup::Host for Sockets<'_> {
                 return Err(ErrorCode::AccessDenied.into());
             }
             let slot = self.network.slot().ok_or(ErrorCode::TemporaryResolverFailure)?;
-            let found = self.network.lookup(name, ports);
-            Lookup::Pending(spawn(async move {
-                let found = found.await;
-                drop(slot);
-                found
-            }))
+            Lookup::Pending(spawn(self.network.lookup(name, ports, slot)))
         } else {
             Lookup::Found(own.into_iter())
         };
