@@ -105,8 +105,11 @@ pub async fn a_name_that_leads_here_is_refused(name: &str) {
 
 pub async fn a_redirect_is_an_answer(name: &str) {
     let server = Loopback::start(redirect);
-    held(&granted(name, &server).await).await;
-    assert_eq!(server.accepted(), 1);
+    let probe = granted(name, &server).await;
+    held(&probe).await;
+    let health = probe.host.check_health(&probe.id).await.unwrap().unwrap();
+    assert!(health.outcome.is_completed(), "{health:?}");
+    assert_eq!(server.accepted(), 2);
 }
 
 pub async fn a_head_without_end_is_given_up(name: &str) {

@@ -1,9 +1,25 @@
-//! A redirect to elsewhere: the host must give it to the guest as an answer, and follow it nowhere.
+//! A redirect to elsewhere, in a hook of each kind: the host must give it as an answer, and follow it nowhere.
 
 use probes::http::{get, target};
-use probes::{Held, check};
+use probes::{Error, Held, check};
 
-probes::enable!(held);
+probes::exports!(setup, health);
+
+impl setup::Guest for Probe {
+    fn enable() -> Held {
+        held()
+    }
+
+    fn disable() -> Held {
+        Ok(())
+    }
+}
+
+impl health::Guest for Probe {
+    fn check() -> Result<health::Report, Error> {
+        held().map(|()| health::Report { status: health::Status::Healthy, message: None })
+    }
+}
 
 fn held() -> Held {
     let response = get(&target()?, "/")?;

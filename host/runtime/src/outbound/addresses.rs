@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn own_addresses_are_known() {
         assert!(is_own(Ipv4Addr::LOCALHOST.into()));
-        // For documentation: on no machine.
-        assert!(!is_own(Ipv4Addr::new(192, 0, 2, 1).into()));
+        // Reserved: on no machine.
+        assert!(!is_own(Ipv4Addr::new(240, 0, 0, 1).into()));
     }
 }
