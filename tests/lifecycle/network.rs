@@ -65,6 +65,10 @@ fn a_grant_says_what_is_reached_and_ends_with_its_line() {
     let grant = lab.json(&["install", &package, "--dry-run"])["grant"].clone();
     let line = "lodger.toml: grant.network_addresses has `10.0.0.0/8`";
     assert_eq!(because(&grant, true, "be led by these names to 10.0.0.0/8").as_deref(), Some(line));
+    let doctor = lab.lodger(&["--json", "doctor"]).exits(1).stdout;
+    for looser in ["grant.network: `*.example.com:443`", "grant.network_addresses: `10.0.0.0/8`"] {
+        assert!(doctor.contains(&format!("looser than the built-in default: {looser}")), "{doctor}");
+    }
     lab.policy("[grant]\nnetwork = [\"*.example.com:443\"]\n");
     let error = lab.lodger(&["--json", "enable", "probe"]).fails_with(1, "grant-revoked");
     assert_eq!(error["problems"][0]["path"], "capabilities.network[1]");
