@@ -108,7 +108,9 @@ fn names_and_values_against_the_rules_are_each_named() {
     let lab = Lab::new();
     let long = "x".repeat(10_001);
     let many: Vec<String> = (0..65).map(|number| format!("ADDON_{number}")).collect();
-    let cases: [(&str, Value, &str, &str); 24] = [
+    let hosts: Vec<String> = (0..65).map(|number| format!("host-{number}.example.com:443")).collect();
+    let reach = |network: Value| json!({ "network": network });
+    let cases: [(&str, Value, &str, &str); 33] = [
         ("name", json!("!!!"), "name", "holds no letter or digit"),
         ("namespace", json!("../other"), "namespace", "is not an id"),
         ("namespace", json!(""), "namespace", "is not an id"),
@@ -133,6 +135,15 @@ fn names_and_values_against_the_rules_are_each_named() {
         ("settings", json!({ "A": { "secret": true, "default": "x" } }), "settings.A", "no secret"),
         ("limits", json!({ "deadlines_ms": { "provison": 1 } }), "limits.deadlines_ms.provison", "no such hook"),
         ("limits", json!({ "deadlines_ms": { "enable": 0 } }), "limits.deadlines_ms.enable", "must be above 0"),
+        ("capabilities", reach(json!(["example.com"])), "capabilities.network[0]", "it has no port"),
+        ("capabilities", reach(json!(["a.example:1", "b.example:0"])), "capabilities.network[1]", "1 to 65535"),
+        ("capabilities", reach(json!(["https://example.com:443"])), "capabilities.network[0]", "inner dashes"),
+        ("capabilities", reach(json!(["user@example.com:443"])), "capabilities.network[0]", "inner dashes"),
+        ("capabilities", reach(json!(["*.example.com:443"])), "capabilities.network[0]", "inner dashes"),
+        ("capabilities", reach(json!(["2130706433:80"])), "capabilities.network[0]", "that is an address"),
+        ("capabilities", reach(json!(["[::1]:80"])), "capabilities.network[0]", "inner dashes"),
+        ("capabilities", reach(json!(["a.example:1", "A.example:1"])), "capabilities.network", "stands twice"),
+        ("capabilities", reach(json!(hosts)), "capabilities.network", "65 entries; at most 64"),
     ];
     for (key, value, path, message) in cases {
         let mut document = manifest();
@@ -247,8 +258,8 @@ fn what_the_policy_does_not_admit_is_refused_with_the_line_to_change() {
         (
             "capabilities",
             json!({ "network": ["example.com:443"] }),
-            "capabilities.network",
-            "this version of lodger gives guests no network",
+            "capabilities.network[0]",
+            "asks for `example.com:443`, which the policy does not let addons reach",
         ),
         (
             "capabilities",

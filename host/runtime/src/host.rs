@@ -34,6 +34,8 @@ use crate::key::random;
 use crate::lifecycle::{self, AddonState, ResourceState};
 use crate::limits::Limit;
 use crate::lock::{HOLDER_BYTES, Held};
+use crate::network::Reach;
+use crate::outbound::Outbound;
 use crate::outcome::{BAD_ANSWER, Outcome, Refused, Report};
 use crate::policy::Policy;
 use crate::quota::{Quota, SharedQuota};
@@ -84,6 +86,7 @@ pub struct Host {
     pub(crate) compiler: Compiler,
     pub(crate) extension: Option<Extension>,
     pub(crate) registry: Registry,
+    pub(crate) outbound: Arc<Outbound>,
     in_flight: Semaphore,
     calls_max: u32,
     /// This host's name in the locks it takes.
@@ -144,6 +147,7 @@ impl Host {
             cache: home.cache(),
         };
         let services = Arc::new(Services::new(&home, &policy.services, store.clone(), config.progress.clone()));
+        let outbound = Arc::new(Outbound::new(policy.network_addresses.clone()));
         Ok(Host {
             home,
             policy,
@@ -153,6 +157,7 @@ impl Host {
             compiler,
             extension: config.extension,
             registry: Registry::default(),
+            outbound,
             in_flight: Semaphore::new(calls_max as usize),
             calls_max,
             holder: random()?,
@@ -327,6 +332,11 @@ impl Host {
             mounts: Mounts { dirs: [(data.clone(), "/data"), (addon.files.clone(), "/addon")], quota },
             settings: addon.settings.clone(),
             services,
+            reach: Reach {
+                outbound: self.outbound.clone(),
+                destinations: addon.grant.network.clone(),
+                endpoints: None,
+            },
             private: None,
             progress: self.progress.clone(),
             extension: Box::new(()),
