@@ -90,7 +90,7 @@ fn a_wrong_type_or_an_unknown_key_is_named_by_its_path() {
         ),
         ("/provider", json!({ "regions": { "eu": 1 } }), "provider.regions", "expected a sequence"),
         ("/depends", json!(["base"]), "depends[0]", "invalid type: string"),
-        ("/volumes", json!([{ "name": "a", "driver_opts": {} }]), "volumes[0].driver_opts", "unknown field"),
+        ("/volumes", json!([{ "name": "a", "labels": {} }]), "volumes[0].labels", "unknown field"),
     ];
     for (pointer, value, path, message) in cases {
         let mut document = manifest();
@@ -229,7 +229,7 @@ fn variables_that_would_take_over_an_app_are_refused_whatever_they_are_declared_
 #[test]
 fn what_the_policy_does_not_admit_is_refused_with_the_line_to_change() {
     let lab = Lab::new();
-    let cases: [(&str, Value, &str, &str); 12] = [
+    let cases: [(&str, Value, &str, &str); 11] = [
         (
             "limits",
             json!({ "memory_bytes": 1u64 << 40 }),
@@ -271,13 +271,7 @@ fn what_the_policy_does_not_admit_is_refused_with_the_line_to_change() {
             "capabilities",
             json!({ "services": true }),
             "capabilities.services",
-            "this version of lodger starts no services",
-        ),
-        (
-            "services",
-            json!([{ "service_name": "a", "image": "b" }]),
-            "services",
-            "this version of lodger drives no container engine",
+            "asks to use services, and the manifest declares none",
         ),
         ("replaces", json!("scheduler"), "replaces", "this version of lodger has no slots to fill"),
         ("depends", json!([{ "name": "base" }]), "depends", "this version of lodger resolves no dependencies"),

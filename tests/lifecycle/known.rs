@@ -39,6 +39,7 @@ fn explain_gives_every_line_a_reason() {
         "limits",
         "lines",
         "network",
+        "services",
         "settings",
     ];
     assert_eq!(grant.as_object().unwrap().keys().collect::<Vec<_>>(), keys);

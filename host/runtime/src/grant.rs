@@ -277,7 +277,14 @@ fn network(manifest: &Manifest, policy: &Policy, refusals: &mut Vec<Problem>, li
             )),
         }
     }
-    if manifest.network.is_empty() {
+    if manifest.may_use_services {
+        lines.push(Line {
+            may: true,
+            what: "start, stop, watch and run commands in its own services, and connect to their ports".to_owned(),
+            because: "addon.json: capabilities.services".to_owned(),
+        });
+    }
+    if manifest.network.is_empty() && !manifest.may_use_services {
         lines.push(Line {
             may: false,
             what: "reach any network: connecting, listening and name lookups are refused".to_owned(),
@@ -323,7 +330,7 @@ fn imports(
                 format!("imports `{import}`, but the manifest does not ask to use its services"),
                 "write \"services\": true under `capabilities` of addon.json",
             )),
-            Import::Network if !manifest.network.is_empty() => {}
+            Import::Network if !manifest.network.is_empty() || manifest.may_use_services => {}
             Import::Network | Import::Never => denied.push(import.clone()),
             Import::Unknown => refusals.push(refusal(
                 "component",

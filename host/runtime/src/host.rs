@@ -34,7 +34,7 @@ use crate::key::random;
 use crate::lifecycle::{self, AddonState, ResourceState};
 use crate::limits::Limit;
 use crate::lock::{HOLDER_BYTES, Held};
-use crate::network::Reach;
+use crate::network::{Endpoints, Reach};
 use crate::outbound::Outbound;
 use crate::outcome::{BAD_ANSWER, Outcome, Refused, Report};
 use crate::policy::Policy;
@@ -318,7 +318,9 @@ impl Host {
     fn room(&self, addon: &Arc<Addon>, hook: &str, quota: Option<SharedQuota>) -> Room {
         let data = if quota.is_some() { &addon.data_writable } else { &addon.data_readable };
         let deadline = addon.grant.deadlines_ms.of(hook);
-        let services = addon.manifest.may_use_services.then(|| OwnServices {
+        let endpoints = addon.manifest.may_use_services.then(Endpoints::default);
+        let services = endpoints.clone().map(|endpoints| OwnServices {
+            endpoints,
             services: self.services.clone(),
             addon: addon.clone(),
             resource: None,
@@ -332,11 +334,7 @@ impl Host {
             mounts: Mounts { dirs: [(data.clone(), "/data"), (addon.files.clone(), "/addon")], quota },
             settings: addon.settings.clone(),
             services,
-            reach: Reach {
-                outbound: self.outbound.clone(),
-                destinations: addon.grant.network.clone(),
-                endpoints: None,
-            },
+            reach: Reach { outbound: self.outbound.clone(), destinations: addon.grant.network.clone(), endpoints },
             private: None,
             progress: self.progress.clone(),
             extension: Box::new(()),

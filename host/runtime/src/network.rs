@@ -39,18 +39,16 @@ pub(crate) struct Endpoint {
     pub address: SocketAddr,
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "for whoever starts services, which nothing does yet"))]
 impl Endpoints {
     pub fn add(&self, endpoint: Endpoint) {
+        self.remove(endpoint.address);
         self.lock().push(endpoint);
     }
 
     pub fn remove(&self, address: SocketAddr) {
         self.lock().retain(|endpoint| endpoint.address != address);
     }
-}
 
-impl Endpoints {
     fn lock(&self) -> MutexGuard<'_, Vec<Endpoint>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use serde::Serialize;
 
-use crate::engine::{Container, Engine, Failure, Fault, Status};
+use crate::engine::{About, Container, Engine, Failure, Fault, Status};
 use crate::error::{Error, Result};
 use crate::grant::ServiceGrant;
 use crate::home::Home;
@@ -429,6 +429,23 @@ impl Services {
             }
             std::future::pending().await
         }
+    }
+
+    /// What the engines that have any instance say of themselves.
+    pub async fn about(&self) -> Result<Vec<(String, Result<About>)>> {
+        let mut names = BTreeSet::new();
+        for addon in self.store.addons_with_instances()? {
+            names.extend(self.store.instances(&addon)?.into_iter().map(|row| row.engine));
+        }
+        let mut engines = Vec::new();
+        for name in names {
+            let about = match self.engines.get(&name) {
+                Ok(engine) => engine.about().await.map_err(Error::from),
+                Err(error) => Err(error),
+            };
+            engines.push((name, about));
+        }
+        Ok(engines)
     }
 
     /// Where apps reach a port of an instance.
