@@ -252,12 +252,8 @@ impl Services {
 
     /// What the engines that have any instance say of themselves.
     pub async fn about(&self) -> Result<Vec<(String, Result<About>)>> {
-        let mut names = BTreeSet::new();
-        for addon in self.store.addons_with_instances()? {
-            names.extend(self.store.instances(&addon)?.into_iter().map(|row| row.engine));
-        }
         let mut engines = Vec::new();
-        for name in names {
+        for name in self.store.engines()? {
             let about = match self.engines.get(&name) {
                 Ok(engine) => engine.about().await.map_err(Error::from),
                 Err(error) => Err(error),

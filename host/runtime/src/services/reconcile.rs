@@ -43,7 +43,51 @@ impl Repair {
     }
 }
 
+/// What all engines have of this home, by addon and name.
+pub(crate) type Seen = BTreeMap<String, BTreeMap<String, Container>>;
+
 impl Services {
+    /// One list per engine that has anything recorded. Engines that do not answer are left out, with their addons.
+    pub async fn see(&self) -> Result<Seen> {
+        let mut seen = Seen::new();
+        for name in self.store.engines()? {
+            let Ok(containers) = self.engines.get(&name)?.containers(LABEL_HOME, &self.marks().home_label()).await
+            else {
+                continue;
+            };
+            for container in containers {
+                let addon = container.labels.get(LABEL_ADDON).cloned().unwrap_or_default();
+                seen.entry(addon).or_default().insert(container.name.clone(), container);
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Whether an addon was well when all engines were looked at: then nothing more is asked. What was not is looked at
+    /// again before anything is done, since others may have been at work meanwhile.
+    pub fn was_well(&self, addon: &Addon, seen: &Seen) -> Result<bool> {
+        let none = BTreeMap::new();
+        let there = seen.get(&addon.name).unwrap_or(&none);
+        let rows = self.store.instances(&addon.id)?;
+        let mut expected = 0;
+        for row in &rows {
+            match row.wanted {
+                Wanted::Gone => return Ok(false),
+                Wanted::Stopped => {}
+                Wanted::Running => {
+                    expected += 1;
+                    let rendered = self.rendered(addon, row)?;
+                    let found = there.get(&rendered.container.name);
+                    let well = found.is_some_and(|found| rendered.is(found) && found.status == Status::Running);
+                    if !well || row.failures > 0 {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        Ok(there.len() == expected)
+    }
+
     /// Makes everything of an addon be as the store says. `addon` is needed where something of it should run.
     ///
     /// # Errors
