@@ -5,6 +5,7 @@
 )]
 
 mod faults;
+mod outages;
 mod redis;
 mod refused;
 
