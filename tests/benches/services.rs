@@ -88,6 +88,8 @@ async fn redis(figures: &mut Figures, host: &Host) -> anyhow::Result<()> {
     let command = words("/services/0/command");
     let ready = words("/services/0/ready/exec");
     let (mut ours, mut theirs, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
+    // What a run that was cut off has left.
+    let _ = Command::new("docker").args(["rm", "--force", "--volumes", "lodger-bench-redis"]).output();
     // The first of both warms the engine up.
     for pair in 0..=PAIRS {
         let app: Id = format!("app-{pair}").parse()?;

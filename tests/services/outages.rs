@@ -6,9 +6,12 @@ use std::process::{Child, Command, Stdio};
 use serde_json::json;
 use tempfile::TempDir;
 
-use super::redis::{Client, url, wait_for};
+use super::redis::url;
 use super::{Site, web};
 use crate::support::until;
+
+/// Where apps live, in the daemon's world.
+const APPS: &str = "apps";
 
 /// A daemon of its own, with a few of the images, that can be taken down.
 struct PrivateEngine {
@@ -23,6 +26,8 @@ impl PrivateEngine {
         let mut save = Command::new("docker").arg("save").args(images).stdout(Stdio::piped()).spawn().unwrap();
         let loaded = engine.docker().arg("load").stdin(save.stdout.take().unwrap()).output().unwrap();
         assert!(save.wait().unwrap().success() && loaded.status.success(), "{loaded:?}");
+        let made = engine.docker().args(["network", "create", APPS]).output().unwrap();
+        assert!(made.status.success(), "{made:?}");
         engine
     }
 
@@ -43,9 +48,9 @@ impl PrivateEngine {
 
     fn start(&mut self) {
         let log = std::fs::File::create(self.path("log")).unwrap();
-        let daemon = Command::new("dockerd")
-            .args(["--host", &format!("unix://{}", self.socket()), "--bridge", "none", "--iptables=false"])
-            .args(["--default-address-pool", "base=10.213.0.0/16,size=24"])
+        // In a network of its own: two daemons in one take each other's bridges away.
+        let daemon = Command::new("unshare")
+            .args(["--net", "dockerd", "--host", &format!("unix://{}", self.socket()), "--iptables=false"])
             .args(["--data-root".as_ref(), self.path("data").as_os_str()])
             .args(["--exec-root".as_ref(), self.path("exec").as_os_str()])
             .args(["--pidfile".as_ref(), self.path("pid").as_os_str()])
@@ -84,22 +89,34 @@ impl PrivateEngine {
         String::from_utf8(listed.stdout).unwrap().lines().count()
     }
 
+    #[track_caller]
     fn is_empty(&self) {
-        for list in [
-            &["ps", "--all", "--quiet"][..],
-            &["volume", "ls", "--quiet"],
-            &["network", "ls", "--quiet", "--filter", "type=custom"],
-        ] {
+        let networks = ["network", "ls", "--filter", "type=custom", "--format", "{{.Name}}"];
+        for (list, left) in
+            [(&["ps", "--all", "--quiet"][..], ""), (&["volume", "ls", "--quiet"], ""), (&networks, "apps\n")]
+        {
             let listed = self.docker().args(list).output().unwrap();
-            assert_eq!(String::from_utf8_lossy(&listed.stdout), "", "{list:?}");
+            assert_eq!(String::from_utf8_lossy(&listed.stdout), left, "{list:?}");
         }
+    }
+
+    /// Asks the only Redis there is, from within: its network is not the tests'.
+    fn redis(&self, words: &str) -> String {
+        let ask = format!("REDISCLI_AUTH=$REDIS_PASSWORD redis-cli {words}");
+        let listed = self.docker().args(["ps", "--quiet"]).output().unwrap();
+        let container = String::from_utf8(listed.stdout).unwrap().trim().to_owned();
+        let answer = self.docker().args(["exec", &container, "sh", "-c", &ask]).output().unwrap();
+        String::from_utf8(answer.stdout).unwrap().trim().to_owned()
     }
 
     /// A home whose services go to this engine.
     fn site(&self) -> Site {
         let site = Site::new();
         let policy = std::fs::read_to_string(site.lab.home().join("lodger.toml")).unwrap();
-        site.lab.policy(&format!("{policy}\n[[engine]]\nname = \"private\"\nsocket = \"{}\"\n", self.socket()));
+        site.lab.policy(&format!(
+            "{policy}\n[[engine]]\nname = \"private\"\nsocket = \"{}\"\n[apps]\nreach = \"network:{APPS}\"\n",
+            self.socket()
+        ));
         site
     }
 }
@@ -127,7 +144,8 @@ fn data_and_urls_survive_a_restart_of_the_engine() {
     site.lodger(&["enable", &redis]).ok();
     site.lodger(&["add", "shop", &redis]).ok();
     let shop = url(&site, "shop");
-    assert_eq!(Client::new(&shop).ask(&["SET", "basket", "full"]), "+OK");
+    assert!(shop.contains("@lodger-redis-") && shop.ends_with(":6379/0"), "by its name in the network of apps: {shop}");
+    assert_eq!(engine.redis("SET basket full"), "OK");
 
     engine.stop();
     assert_eq!(url(&site, "shop"), shop, "known without an engine");
@@ -136,8 +154,8 @@ fn data_and_urls_survive_a_restart_of_the_engine() {
     engine.start();
     let repaired = site.lab.json(&["reconcile"]);
     assert_eq!(repaired[0]["what"], "started", "{repaired}");
-    wait_for(&shop);
-    assert_eq!(Client::new(&shop).ask(&["GET", "basket"]), "full");
+    until(|| (engine.redis("PING") == "PONG").then_some(()));
+    assert_eq!((engine.redis("GET basket"), url(&site, "shop")), ("full".to_owned(), shop));
 
     site.lodger(&["remove", "shop", &redis]).ok();
     site.lodger(&["disable", &redis]).ok();
