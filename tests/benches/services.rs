@@ -142,7 +142,7 @@ async fn reconcile(figures: &mut Figures, host: &Host, dir: &Path) -> anyhow::Re
         ensure!(done?.outcome.is_completed());
     }
     let engine = Docker::connect("local", &Address::Socket(SOCKET.into()))?;
-    let one = docker(["ps", "--quiet", "--filter", "label=lodger.addon=local/many-0"])?;
+    let one = docker(["ps", "--quiet", "--no-trunc", "--filter", "label=lodger.addon=local/many-0"])?;
     let one = String::from_utf8(one.stdout)?.lines().next().context("nothing runs")?.to_owned();
     let home = engine.container(&one).await?.context("it is gone")?.labels.remove("lodger.home").context("unmarked")?;
     let (mut lists, mut rounds, mut ratios) = (Vec::new(), Vec::new(), Vec::new());

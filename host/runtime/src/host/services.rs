@@ -38,6 +38,7 @@ impl Host {
         for service in &addon.manifest.services {
             self.services.pin(&addon.id, service, &engine).await?;
         }
+        self.services.prepare(addon, &engine).await?;
         for service in Services::of_addon(addon) {
             let instance = Instance { addon: addon.id.clone(), service, resource: String::new() };
             self.services.run(addon, &instance, None).await?;

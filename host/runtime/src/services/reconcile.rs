@@ -118,9 +118,6 @@ impl Services {
                     engine.remove(&container.id).await?;
                 }
             }
-            if rows.iter().all(|row| row.wanted != Wanted::Running) {
-                self.remove_networks(&*engine, id).await?;
-            }
         }
         Ok(repairs)
     }
@@ -200,7 +197,7 @@ impl Services {
         Ok(ours.map(|container| (container.name.clone(), container)).collect())
     }
 
-    async fn remove_networks(&self, engine: &dyn Engine, id: &AddonId) -> Result<()> {
+    pub(super) async fn remove_networks(&self, engine: &dyn Engine, id: &AddonId) -> Result<()> {
         for network in engine.networks(LABEL_ADDON, &id.to_string()).await? {
             if self.marks().vouches_for(&network.name, &network.labels) {
                 match engine.remove_network(&network.name).await {

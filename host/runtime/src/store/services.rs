@@ -231,6 +231,13 @@ impl Store {
         })
     }
 
+    /// Whether an image was ever pinned for the addon: without one it has nothing on any engine.
+    pub fn has_images(&self, addon: &AddonId) -> Result<bool> {
+        self.read("look for images", |connection| {
+            connection.prepare_cached("SELECT 1 FROM image WHERE addon = ?1")?.exists([addon.to_string()])
+        })
+    }
+
     /// The pin of a service, whatever the manifest names now.
     pub fn last_pin(&self, addon: &AddonId, service: &Id) -> Result<Option<Pin>> {
         self.read("find an image", |connection| {
