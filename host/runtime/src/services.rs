@@ -13,11 +13,12 @@ mod ready;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use crate::engine::{Container, Engine, Failure, Fault, Status};
 use crate::error::{Error, Result};
@@ -52,6 +53,8 @@ pub(crate) struct Services {
     pub home: String,
     pub policy: ServicePolicy,
     pub progress: Option<ProgressSink>,
+    /// Of instances that guests run commands in just now.
+    pub execs: Mutex<BTreeMap<Instance, Weak<Semaphore>>>,
 }
 
 /// What reconciling has done, or could not do.
@@ -97,6 +100,7 @@ impl Services {
             home: home.identity.clone(),
             policy: policy.clone(),
             progress,
+            execs: Mutex::default(),
         }
     }
 
