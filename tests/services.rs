@@ -1,6 +1,7 @@
 //! Services on a real engine: what addons declare runs, is reached, is mended, and leaves nothing behind.
 
 mod faults;
+pub mod guests;
 mod postgres;
 mod redis;
 mod refused;
