@@ -4,6 +4,7 @@ mod apps;
 mod consent;
 mod crash;
 mod known;
+mod network;
 mod set;
 mod variables;
 mod verbs;

@@ -11,6 +11,8 @@ mod engine;
 #[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
+mod loopback;
+#[cfg(test)]
 mod probe_suite;
 #[cfg(test)]
 mod registry;

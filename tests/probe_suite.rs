@@ -2,6 +2,7 @@
 
 mod answers;
 mod bounds;
+mod network;
 mod shown;
 mod together;
 
@@ -49,14 +50,25 @@ probes! {
     exit => answers::leaving_is_a_fault,
     file_flood => held,
     handle_flood => bounds::host_memory_is_bounded,
+    http_endless_headers => network::a_head_without_end_is_given_up,
+    http_endless_trailers => network::trailers_without_end_are_given_up,
+    http_flood => network::connections_are_counted,
+    http_granted => network::http_reaches_what_is_granted,
+    http_redirect => network::a_redirect_is_an_answer,
+    http_stalled => network::a_stalled_server_is_left,
+    http_ungranted => network::http_reaches_nothing_else,
+    https_granted => network::https_reaches_whom_it_is_for,
     hooks_all => answers::a_well_behaved_addon_completes_every_hook,
     host_environment => held,
     huge_answer => answers::huge_answers_are_refused_as_a_whole,
     late_write => bounds::a_stopped_call_writes_no_more,
+    listen_granted => network::only_connecting_is_granted,
     log_flood => bounds::the_log_is_kept_up_to_its_limit,
     malformed_ids => answers::ids_against_the_rules_are_refused_and_undone,
     many_streams => held,
     memory_growth => bounds::over_the_memory,
+    network_flood => network::bytes_are_counted,
+    network_private => network::a_name_that_leads_here_is_refused,
     no_dns => held,
     no_tcp => held,
     no_udp => held,
@@ -76,6 +88,7 @@ probes! {
     services_reach => guests::only_its_own_services,
     settings_reach => held,
     sleep_loop => bounds::stopped_at_the_deadline,
+    tcp_granted => network::tcp_reaches_what_is_granted,
     text_attack => shown::text_acts_on_nobody,
     trap_in_drop => answers::a_late_trap_is_a_fault,
     unknown_import => answers::an_unknown_import_is_refused_at_install,
@@ -122,7 +135,12 @@ impl Probe {
     }
 
     async fn with_manifest(name: &str, manifest: Value) -> Probe {
+        Probe::with_policy(name, manifest, "").await
+    }
+
+    async fn with_policy(name: &str, manifest: Value, policy: &str) -> Probe {
         let (lab, told) = (Lab::new(), Told::default());
+        lab.policy(policy);
         let package = lab.package(name, &manifest, component(name));
         let host = lab.host_with(|config| told.listen(config)).await;
         host.install(host.inspect(&package).await.unwrap(), false).await.unwrap();

@@ -90,7 +90,7 @@ fn a_wrong_type_or_an_unknown_key_is_named_by_its_path() {
         ),
         ("/provider", json!({ "regions": { "eu": 1 } }), "provider.regions", "expected a sequence"),
         ("/depends", json!(["base"]), "depends[0]", "invalid type: string"),
-        ("/volumes", json!([{ "name": "a", "driver_opts": {} }]), "volumes[0].driver_opts", "unknown field"),
+        ("/volumes", json!([{ "name": "a", "labels": {} }]), "volumes[0].labels", "unknown field"),
     ];
     for (pointer, value, path, message) in cases {
         let mut document = manifest();
@@ -108,7 +108,9 @@ fn names_and_values_against_the_rules_are_each_named() {
     let lab = Lab::new();
     let long = "x".repeat(10_001);
     let many: Vec<String> = (0..65).map(|number| format!("ADDON_{number}")).collect();
-    let cases: [(&str, Value, &str, &str); 24] = [
+    let hosts: Vec<String> = (0..65).map(|number| format!("host-{number}.example.com:443")).collect();
+    let reach = |network: Value| json!({ "network": network });
+    let cases: [(&str, Value, &str, &str); 33] = [
         ("name", json!("!!!"), "name", "holds no letter or digit"),
         ("namespace", json!("../other"), "namespace", "is not an id"),
         ("namespace", json!(""), "namespace", "is not an id"),
@@ -133,6 +135,15 @@ fn names_and_values_against_the_rules_are_each_named() {
         ("settings", json!({ "A": { "secret": true, "default": "x" } }), "settings.A", "no secret"),
         ("limits", json!({ "deadlines_ms": { "provison": 1 } }), "limits.deadlines_ms.provison", "no such hook"),
         ("limits", json!({ "deadlines_ms": { "enable": 0 } }), "limits.deadlines_ms.enable", "must be above 0"),
+        ("capabilities", reach(json!(["example.com"])), "capabilities.network[0]", "it has no port"),
+        ("capabilities", reach(json!(["a.example:1", "b.example:0"])), "capabilities.network[1]", "1 to 65535"),
+        ("capabilities", reach(json!(["https://example.com:443"])), "capabilities.network[0]", "inner dashes"),
+        ("capabilities", reach(json!(["user@example.com:443"])), "capabilities.network[0]", "inner dashes"),
+        ("capabilities", reach(json!(["*.example.com:443"])), "capabilities.network[0]", "inner dashes"),
+        ("capabilities", reach(json!(["2130706433:80"])), "capabilities.network[0]", "that is an address"),
+        ("capabilities", reach(json!(["[::1]:80"])), "capabilities.network[0]", "inner dashes"),
+        ("capabilities", reach(json!(["a.example:1", "A.example:1"])), "capabilities.network", "stands twice"),
+        ("capabilities", reach(json!(hosts)), "capabilities.network", "65 entries; at most 64"),
     ];
     for (key, value, path, message) in cases {
         let mut document = manifest();
@@ -218,7 +229,7 @@ fn variables_that_would_take_over_an_app_are_refused_whatever_they_are_declared_
 #[test]
 fn what_the_policy_does_not_admit_is_refused_with_the_line_to_change() {
     let lab = Lab::new();
-    let cases: [(&str, Value, &str, &str); 12] = [
+    let cases: [(&str, Value, &str, &str); 11] = [
         (
             "limits",
             json!({ "memory_bytes": 1u64 << 40 }),
@@ -247,8 +258,8 @@ fn what_the_policy_does_not_admit_is_refused_with_the_line_to_change() {
         (
             "capabilities",
             json!({ "network": ["example.com:443"] }),
-            "capabilities.network",
-            "this version of lodger gives guests no network",
+            "capabilities.network[0]",
+            "asks for `example.com:443`, which the policy does not let addons reach",
         ),
         (
             "capabilities",
@@ -260,13 +271,7 @@ fn what_the_policy_does_not_admit_is_refused_with_the_line_to_change() {
             "capabilities",
             json!({ "services": true }),
             "capabilities.services",
-            "this version of lodger starts no services",
-        ),
-        (
-            "services",
-            json!([{ "service_name": "a", "image": "b" }]),
-            "services",
-            "this version of lodger drives no container engine",
+            "asks to use services, and the manifest declares none",
         ),
         ("replaces", json!("scheduler"), "replaces", "this version of lodger has no slots to fill"),
         ("depends", json!([{ "name": "base" }]), "depends", "this version of lodger resolves no dependencies"),

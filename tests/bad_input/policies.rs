@@ -11,7 +11,7 @@ fn a_policy_with_a_mistake_is_an_error_that_names_it() {
     lab.well_behaved(|_| ());
     let list = lab.json(&["list"]);
     let large = format!("#{}", "x".repeat(1 << 20));
-    let cases: [(&[u8], &str); 16] = [
+    let cases: [(&[u8], &str); 22] = [
         (b"[limits]\nmemory_bites = 1\n", "limits.memory_bites: unknown key"),
         (b"[limits]\nmemory_bytes = \"1\"\n", "invalid type: string"),
         (b"[limits]\nmemory_bytes = -1\n", "invalid value"),
@@ -21,7 +21,13 @@ fn a_policy_with_a_mistake_is_an_error_that_names_it() {
         (b"[limits]\nconcurrent_calls = 5000\n", "limits.concurrent_calls: at most 1000"),
         (b"[limits]\nmemory_bytes = 1\nmemory_bytes = 2\n", "duplicate key"),
         (b"[grants]\n", "unknown field `grants`"),
-        (b"[grant]\nnetwork = [\"*\"]\n", "unknown field `network`"),
+        (b"[grant]\nnetworks = [\"*\"]\n", "unknown field `networks`"),
+        (b"[grant]\nnetwork = [\"*\"]\n", "grant.network: `*` is not a name and a port"),
+        (b"[grant]\nnetwork = [\"*:443\"]\n", "grant.network: `*:443` is not a name and a port"),
+        (b"[grant]\nnetwork = [\"10.0.0.1:443\"]\n", "that is an address, and only names are taken"),
+        (b"[grant]\nnetwork_addresses = [\"10.0.0.1\"]\n", "grant.network_addresses: `10.0.0.1` is no network"),
+        (b"[grant]\nnetwork_addresses = [\"10.0.0.1/8\"]\n", "grant.network_addresses: `10.0.0.1/8` is no network"),
+        (b"[grant]\nnetwork_addresses = [\"all\"]\n", "grant.network_addresses: `all` is no network"),
         (b"[grant]\nenv_names = \"A\"\n", "invalid type: string"),
         (b"[grant]\nenv_names = [\"LD_PRELOAD\"]\n", "grant.env_names: `LD_PRELOAD` can never be given"),
         (b"[grant]\nenv_names = [\"a b\"]\n", "grant.env_names: `a b` can never be given"),

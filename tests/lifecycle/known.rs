@@ -29,8 +29,19 @@ fn explain_gives_every_line_a_reason() {
     let lab = Lab::new();
     lab.well_behaved(|_| ());
     let grant = lab.json(&["explain", "probe"]);
-    let keys =
-        ["addon", "config_vars", "deadlines_ms", "denied_imports", "digest", "hooks", "limits", "lines", "settings"];
+    let keys = [
+        "addon",
+        "config_vars",
+        "deadlines_ms",
+        "denied_imports",
+        "digest",
+        "hooks",
+        "limits",
+        "lines",
+        "network",
+        "services",
+        "settings",
+    ];
     assert_eq!(grant.as_object().unwrap().keys().collect::<Vec<_>>(), keys);
     let lines = grant["lines"].as_array().unwrap();
     let text = |line: &Value, key: &str| line[key].as_str().unwrap().to_owned();

@@ -6,23 +6,22 @@ use std::net::TcpStream;
 use super::{Site, docker};
 
 /// A connection to the Redis of a URL, after its password was given.
-struct Client(BufReader<TcpStream>);
+pub struct Client(BufReader<TcpStream>);
 
 impl Client {
-    fn new(url: &str) -> Client {
+    pub fn new(url: &str) -> Client {
         let (user, password, address) = parts(url);
         let mut client = Client::anonymous(&address);
         assert_eq!(client.ask(&["AUTH", &user, &password]), "+OK");
         client
     }
 
-    #[expect(clippy::disallowed_methods, reason = "an app reaches its service")]
     fn anonymous(address: &str) -> Client {
         Client(BufReader::new(TcpStream::connect(address).unwrap()))
     }
 
     /// The first line of the answer, or the value where it is one.
-    fn ask(&mut self, words: &[&str]) -> String {
+    pub fn ask(&mut self, words: &[&str]) -> String {
         let mut request = format!("*{}\r\n", words.len());
         for word in words {
             request += &format!("${}\r\n{word}\r\n", word.len());
@@ -46,7 +45,7 @@ fn parts(url: &str) -> (String, String, String) {
     (user.to_owned(), password.to_owned(), rest.strip_suffix("/0").unwrap().to_owned())
 }
 
-fn url(site: &Site, app: &str) -> String {
+pub fn url(site: &Site, app: &str) -> String {
     site.lab.json(&["env", app])["REDIS_URL"].as_str().unwrap().to_owned()
 }
 
@@ -106,10 +105,9 @@ fn every_app_has_a_redis_of_its_own_that_outlives_its_container() {
 }
 
 /// What was repaired without a verb that waits for it takes a moment.
-fn wait_for(url: &str) {
+pub fn wait_for(url: &str) {
     let (user, password, address) = parts(url);
     crate::support::until(|| {
-        #[expect(clippy::disallowed_methods, reason = "an app reaches its service")]
         let stream = TcpStream::connect(&address).ok()?;
         let mut client = Client(BufReader::new(stream));
         let request = format!("AUTH {user} {password}\r\nPING\r\n");

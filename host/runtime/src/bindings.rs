@@ -8,6 +8,7 @@ pub mod imports {
         imports: {
             "lodger:addon/services.start": async | trappable,
             "lodger:addon/services.stop": async | trappable,
+            "lodger:addon/services.endpoint": async | trappable,
             "lodger:addon/services.exec": async | trappable,
             "lodger:addon/services.logs": async | trappable,
             default: trappable,

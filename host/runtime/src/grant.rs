@@ -17,6 +17,7 @@ use crate::hook::HookName;
 use crate::id::AddonId;
 use crate::limits::{DEFAULT_DEADLINE_MS, Deadlines, Limit, Limits};
 use crate::manifest::{Manifest, Problem, Setting};
+use crate::outbound::Destination;
 use crate::policy::Policy;
 use crate::sandbox::{Extension, Import, classify_import};
 
@@ -42,7 +43,9 @@ pub struct Grant {
     pub config_vars: Vec<String>,
     pub settings: Vec<String>,
     pub services: Vec<ServiceGrant>,
-    /// Imports linked to stubs that deny.
+    /// What it may reach.
+    pub network: Vec<Destination>,
+    /// Imports that are denied when they are used.
     pub denied_imports: Vec<String>,
     /// The same in plain words, each with the line of manifest or policy that says so.
     pub lines: Vec<Line>,
@@ -74,6 +77,7 @@ impl Grant {
         let limits = limits(manifest, policy, &mut refusals, &mut lines);
         let deadlines_ms = deadlines(manifest, policy, facts, &mut refusals, &mut lines);
         config_vars(manifest, policy, &mut refusals, &mut lines);
+        network(manifest, policy, &mut refusals, &mut lines);
         let denied_imports = imports(manifest, facts, extension, &mut refusals, &mut lines);
         surroundings(manifest, &mut lines);
         let services = services::services(manifest, policy, &mut refusals, &mut lines);
@@ -88,6 +92,7 @@ impl Grant {
             config_vars: manifest.config_vars.clone(),
             settings: manifest.settings.keys().cloned().collect(),
             services,
+            network: manifest.network.clone(),
             denied_imports,
             lines,
             digest: String::new(),
@@ -116,7 +121,6 @@ fn refusal(path: impl Into<String>, message: impl Into<String>, hint: impl Into<
 /// What the manifest format has and this version of the host has not: refused, never ignored.
 fn refuse_what_is_not_here_yet(manifest: &Manifest, refusals: &mut Vec<Problem>) {
     let asks = [
-        ("capabilities.network", !manifest.network.is_empty(), "gives guests no network"),
         ("capabilities.events", !manifest.events.is_empty(), "delivers no events"),
         ("replaces", manifest.replaces.is_some(), "has no slots to fill"),
         ("depends", !manifest.depends.is_empty(), "resolves no dependencies"),
@@ -155,6 +159,9 @@ fn limits(manifest: &Manifest, policy: &Policy, refusals: &mut Vec<Problem>, lin
             _ => (limit.default_value(), "default".to_owned()),
         };
         limits[limit] = value;
+        if matches!(limit, Limit::NetworkBytes | Limit::Connections) && manifest.network.is_empty() {
+            continue;
+        }
         lines.push(Line { may: true, what: in_words(limit, value), because });
     }
     limits
@@ -175,6 +182,8 @@ fn in_words(limit: Limit, value: u64) -> String {
         Limit::LogBytes => format!("have up to {bytes} of its log kept"),
         Limit::DataBytes => format!("keep up to {bytes} in its own data directory, /data"),
         Limit::DataFiles => format!("keep up to {value} files and directories in it"),
+        Limit::NetworkBytes => format!("move up to {bytes} over the network in one call"),
+        Limit::Connections => format!("have up to {value} connections at a time"),
     }
 }
 
@@ -251,7 +260,53 @@ fn config_vars(manifest: &Manifest, policy: &Policy, refusals: &mut Vec<Problem>
     }
 }
 
-/// Admits the component's imports by name, and returns those linked to stubs that deny.
+/// Admits what is to be reached, by name. Which addresses a name may lead to is in the policy too, and so in the grant.
+fn network(manifest: &Manifest, policy: &Policy, refusals: &mut Vec<Problem>, lines: &mut Vec<Line>) {
+    for (place, to) in manifest.network.iter().enumerate() {
+        let path = format!("capabilities.network[{place}]");
+        match policy.network.iter().find(|pattern| pattern.admits(to)) {
+            Some(pattern) => lines.push(Line {
+                may: true,
+                what: format!("connect to {to}, and look up that name"),
+                because: format!("addon.json: {path}; lodger.toml: grant.network has `{pattern}`"),
+            }),
+            None => refusals.push(refusal(
+                path,
+                format!("asks for `{to}`, which the policy does not let addons reach"),
+                format!("remove it, or add it in lodger.toml under [grant]: `network = [\"{to}\"]`"),
+            )),
+        }
+    }
+    if manifest.may_use_services {
+        lines.push(Line {
+            may: true,
+            what: "start, stop, watch and run commands in its own services, and connect to their ports".to_owned(),
+            because: "addon.json: capabilities.services".to_owned(),
+        });
+    }
+    if manifest.network.is_empty() && !manifest.may_use_services {
+        lines.push(Line {
+            may: false,
+            what: "reach any network: connecting, listening and name lookups are refused".to_owned(),
+            because: "addon.json: no capabilities.network".to_owned(),
+        });
+        return;
+    }
+    for net in &policy.network_addresses {
+        lines.push(Line {
+            may: true,
+            what: format!("be led by these names to {net}, which is not for the public"),
+            because: format!("lodger.toml: grant.network_addresses has `{net}`"),
+        });
+    }
+    lines.push(Line {
+        may: false,
+        what: "reach any other host, look up any other name, listen, or use UDP".to_owned(),
+        because: "addon.json: capabilities.network".to_owned(),
+    });
+}
+
+/// Admits the component's imports by name, and returns those that are denied when they are used.
 fn imports(
     manifest: &Manifest,
     facts: &Facts,
@@ -275,7 +330,8 @@ fn imports(
                 format!("imports `{import}`, but the manifest does not ask to use its services"),
                 "write \"services\": true under `capabilities` of addon.json",
             )),
-            Import::Network => denied.push(import.clone()),
+            Import::Network if !manifest.network.is_empty() || manifest.may_use_services => {}
+            Import::Network | Import::Never => denied.push(import.clone()),
             Import::Unknown => refusals.push(refusal(
                 "component",
                 format!("imports `{}`, which this host does not offer", crate::text::shown(import, 120)),
@@ -283,15 +339,10 @@ fn imports(
             )),
         }
     }
-    let because = "addon.json: no capabilities.network".to_owned();
-    lines.push(Line {
-        may: false,
-        what: "reach any network: connecting, listening and name lookups are refused".to_owned(),
-        because,
-    });
+    let because = if manifest.network.is_empty() { "addon.json: no capabilities.network" } else { "built in" };
     for import in &denied {
-        let what = format!("use what it imports as {import}: it is linked to a stub that denies");
-        lines.push(Line { may: false, what, because: "addon.json: no capabilities.network".to_owned() });
+        let what = format!("use what it imports as {import}: every use is denied");
+        lines.push(Line { may: false, what, because: because.to_owned() });
     }
     denied
 }

@@ -45,6 +45,12 @@ impl GuestLog {
         kept.dropped += over.len() as u64;
     }
 
+    /// A line of the host's own, about what it has refused.
+    pub fn note(&self, line: &str) {
+        let begins = matches!(self.lock().bytes.last(), None | Some(b'\n'));
+        self.take_in(format!("{}lodger: {}\n", if begins { "" } else { "\n" }, shown(line, LINE_MAX)).as_bytes());
+    }
+
     /// Bytes kept and dropped.
     pub fn counts(&self) -> (u64, u64) {
         let kept = self.lock();

@@ -11,6 +11,7 @@
 //!            ── 7 store.finished(call, outcome, effects)
 //! ```
 
+mod record;
 mod services;
 
 pub use services::ServiceLog;
@@ -25,22 +26,25 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::Store as WasmStore;
 use wasmtime::component::InstancePre;
 
+use self::record::{accept, close, new_call_id};
 use crate::compiler::{self, Compiler};
 use crate::error::{Error, Result};
 use crate::home::Home;
-use crate::hook::{Answer, HookName, HookRequest, MESSAGE_MAX};
+use crate::hook::{Answer, HookName, HookRequest};
 use crate::id::AddonId;
 use crate::key::random;
-use crate::lifecycle::{self, AddonState, ResourceState};
+use crate::lifecycle::{self, AddonState};
 use crate::limits::Limit;
 use crate::lock::{HOLDER_BYTES, Held};
-use crate::outcome::{BAD_ANSWER, Outcome, Refused, Report};
+use crate::network::{Endpoints, Reach};
+use crate::outbound::Outbound;
+use crate::outcome::{Outcome, Refused, Report};
 use crate::policy::Policy;
 use crate::quota::{Quota, SharedQuota};
 use crate::registry::{Addon, Registry};
 use crate::sandbox::{Allocation, Ended, Extension, Guest, OwnServices, ProgressSink, Room, Sandbox};
 use crate::services::Services;
-use crate::store::{CallRow, Finish, ResourceEnd, ResourceRow, Store};
+use crate::store::{ResourceEnd, ResourceRow, Store};
 use crate::text::shown;
 use crate::tree::{self, Size};
 use crate::wasi_fs::Mounts;
@@ -84,6 +88,7 @@ pub struct Host {
     pub(crate) compiler: Compiler,
     pub(crate) extension: Option<Extension>,
     pub(crate) registry: Registry,
+    pub(crate) outbound: Arc<Outbound>,
     in_flight: Semaphore,
     calls_max: u32,
     /// This host's name in the locks it takes.
@@ -143,7 +148,9 @@ impl Host {
             stack_bytes: policy.ceilings[Limit::StackBytes],
             cache: home.cache(),
         };
-        let services = Arc::new(Services::new(&home, &policy.services, store.clone(), config.progress.clone()));
+        let outbound = Arc::new(Outbound::new(policy.network_addresses.clone()));
+        let (theirs, dial, progress) = (store.clone(), outbound.clone(), config.progress.clone());
+        let services = Arc::new(Services::new(&home, &policy.services, theirs, dial, progress));
         Ok(Host {
             home,
             policy,
@@ -153,6 +160,7 @@ impl Host {
             compiler,
             extension: config.extension,
             registry: Registry::default(),
+            outbound,
             in_flight: Semaphore::new(calls_max as usize),
             calls_max,
             holder: random()?,
@@ -313,7 +321,9 @@ impl Host {
     fn room(&self, addon: &Arc<Addon>, hook: &str, quota: Option<SharedQuota>) -> Room {
         let data = if quota.is_some() { &addon.data_writable } else { &addon.data_readable };
         let deadline = addon.grant.deadlines_ms.of(hook);
-        let services = addon.manifest.may_use_services.then(|| OwnServices {
+        let endpoints = addon.manifest.may_use_services.then(Endpoints::default);
+        let services = endpoints.clone().map(|endpoints| OwnServices {
+            endpoints,
             services: self.services.clone(),
             addon: addon.clone(),
             resource: None,
@@ -327,24 +337,10 @@ impl Host {
             mounts: Mounts { dirs: [(data.clone(), "/data"), (addon.files.clone(), "/addon")], quota },
             settings: addon.settings.clone(),
             services,
+            reach: Reach { outbound: self.outbound.clone(), destinations: addon.grant.network.clone(), endpoints },
             private: None,
             progress: self.progress.clone(),
             extension: Box::new(()),
-        }
-    }
-
-    fn record(&self, addon: &Addon, hook: &str, key: Option<&str>) -> CallRow {
-        CallRow {
-            id: new_call_id(),
-            addon: addon.name.clone(),
-            hook: hook.to_owned(),
-            key: key.map(str::to_owned),
-            actor: self.actor.clone(),
-            started_at: now_ms(),
-            outcome: None,
-            detail: None,
-            report: None,
-            log: None,
         }
     }
 
@@ -364,44 +360,6 @@ impl Host {
             }
         });
         Ended { outcome, report: ended.report, log: ended.log, private: ended.private }
-    }
-
-    /// What follows from how a mutating call ended.
-    fn finish(&self, addon: &Addon, request: &HookRequest, ended: &mut Ended<Answer>) -> Finish {
-        let data = Size { bytes: ended.report.data_bytes, files: ended.report.data_files };
-        let state = lifecycle::after(request.hook(), ended.outcome.is_completed());
-        let resource = match request {
-            HookRequest::Provision(asked) => Some(self.provisioned(addon, &asked.key, ended)),
-            HookRequest::Unprovision(_) if ended.outcome.is_completed() => Some(ResourceEnd::Gone),
-            HookRequest::Unprovision(_) => Some(ResourceEnd::State(ResourceState::Failed(HookName::Unprovision))),
-            _ => None,
-        };
-        Finish { state, resource, data: Some(data) }
-    }
-
-    /// A hook's own refusal promises that there is no resource; after anything else there may be one.
-    fn provisioned(&self, addon: &Addon, key: &str, ended: &mut Ended<Answer>) -> ResourceEnd {
-        let made = match &ended.outcome {
-            Outcome::Completed(Answer::Provisioned(made)) => made,
-            Outcome::Refused(refused) if refused.code != BAD_ANSWER => return ResourceEnd::Gone,
-            _ => return ResourceEnd::State(ResourceState::Failed(HookName::Provision)),
-        };
-        let taken = self.store.guest_id_is_taken(&addon.id, &made.id, key);
-        let sealed = self.home.key.seal(&resource_place(key), made.private.as_bytes());
-        let message = match (taken, sealed) {
-            (Ok(false), Ok(private)) => {
-                return ResourceEnd::Active {
-                    id: made.id.clone(),
-                    private,
-                    message: made.message.as_deref().map(|text| shown(text, MESSAGE_MAX)),
-                    log_drain_url: made.log_drain_url.clone().filter(|_| addon.manifest.log_drain),
-                };
-            }
-            (Ok(true), _) => "provision answered an id that another resource of this addon has".to_owned(),
-            (Err(error), _) | (_, Err(error)) => format!("the host could not keep the answer: {error}"),
-        };
-        ended.outcome = Outcome::Refused(Refused { code: BAD_ANSWER.to_owned(), message });
-        ResourceEnd::State(ResourceState::Failed(HookName::Provision))
     }
 
     /// Where instances come from, in words: the pool, or why it could not be had.
@@ -451,38 +409,9 @@ pub(crate) fn not_permitted(addon: &Addon, state: &AddonState, verb: &'static st
     Error::NotPermitted { addon: addon.id.clone(), state: state.to_string(), verb, needs, hint }
 }
 
-/// Law 6: what a hook answered is hostile until it has passed here.
-fn accept(addon: &Addon, ended: &mut Ended<Answer>) {
-    if let Outcome::Completed(answer) = &ended.outcome
-        && let Err(message) = answer.accept(addon.grant.vars_for_config())
-    {
-        ended.outcome = Outcome::Refused(Refused { code: BAD_ANSWER.to_owned(), message });
-    }
-}
-
-/// The record of a call that has ended, and what its caller gets.
-fn close(mut row: CallRow, ended: Ended<Answer>, addon: &Addon) -> (CallRow, Call<Answer>) {
-    let mut secrets = addon.settings.secrets_and(ended.private.as_ref());
-    if let Outcome::Completed(Answer::Provisioned(made)) = &ended.outcome {
-        secrets.push(made.private.clone());
-    }
-    let log = ended.log.lines(&secrets);
-    row.outcome = Some(ended.outcome.name().to_owned());
-    row.detail = ended.outcome.detail();
-    row.log = (!log.is_empty()).then(|| log.join("\n"));
-    row.report = Some(ended.report.clone());
-    let id = row.id.clone();
-    (row, Call { id, outcome: ended.outcome, report: ended.report, log })
-}
-
 /// What a sealed private value is bound to.
 pub(crate) fn resource_place(key: &str) -> String {
     format!("resource:{key}")
-}
-
-/// Ordered by time, so that the newest call has the greatest id.
-fn new_call_id() -> String {
-    uuid::Uuid::now_v7().simple().to_string()
 }
 
 pub(crate) fn now_ms() -> i64 {

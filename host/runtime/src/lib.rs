@@ -23,6 +23,8 @@ mod limits;
 mod lock;
 mod manifest;
 mod meter;
+mod network;
+mod outbound;
 mod outcome;
 mod package;
 mod policy;
@@ -36,6 +38,8 @@ mod store;
 pub mod text;
 mod tree;
 mod wasi_fs;
+mod wasi_http;
+mod wasi_sockets;
 
 pub use addons::{AddonInfo, CallNote, Done, Finding, Incoming, Installed, SettingInfo, Severity};
 
@@ -51,6 +55,7 @@ pub use id::{AddonId, Id, NotAnId};
 pub use lifecycle::{AddonState, ResourceState};
 pub use limits::{Deadlines, Limit, Limits};
 pub use manifest::{Manifest, Plan, Problem, Setting};
+pub use outbound::{Destination, NotADestination, Pattern};
 pub use outcome::{BAD_ANSWER, Outcome, Refused, Report};
 pub use package::{FILES as PACKAGE_FILES, Package, pack};
 pub use policy::Policy;

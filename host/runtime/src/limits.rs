@@ -38,13 +38,17 @@ pub enum Limit {
     DataBytes,
     /// Files and directories in the data directory.
     DataFiles,
+    /// Bytes of HTTP requests and responses and of TCP streams.
+    NetworkBytes,
+    /// Connections, sockets and name lookups at one time.
+    Connections,
 }
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 
 impl Limit {
-    pub const ALL: [Limit; 12] = [
+    pub const ALL: [Limit; 14] = [
         Limit::MemoryBytes,
         Limit::TableElements,
         Limit::Instances,
@@ -57,6 +61,8 @@ impl Limit {
         Limit::LogBytes,
         Limit::DataBytes,
         Limit::DataFiles,
+        Limit::NetworkBytes,
+        Limit::Connections,
     ];
 
     /// As written in manifest, policy and reports, with the default and the ceiling of a host without a policy file.
@@ -74,6 +80,8 @@ impl Limit {
             Limit::LogBytes => ("log_bytes", 64 * KIB, MIB),
             Limit::DataBytes => ("data_bytes", 64 * MIB, 1024 * MIB),
             Limit::DataFiles => ("data_files", 1_000, 100_000),
+            Limit::NetworkBytes => ("network_bytes", 16 * MIB, 1024 * MIB),
+            Limit::Connections => ("connections", 8, 64),
         }
     }
 
@@ -108,6 +116,8 @@ impl Limit {
             Limit::Resources => Some("limits.resources"),
             Limit::RandomBytes => Some("limits.random_bytes"),
             Limit::LogBytes => Some("limits.log_bytes"),
+            Limit::NetworkBytes => Some("limits.network_bytes"),
+            Limit::Connections => Some("limits.connections"),
         }
     }
 }

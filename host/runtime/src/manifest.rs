@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::id::{AddonId, Id};
 use crate::limits::Limit;
+use crate::outbound::Destination;
 
 pub(crate) use services::is_mount_point;
 pub use services::{Probe, Service, StartMode};
@@ -49,7 +50,8 @@ pub struct Manifest {
     pub config_vars: Vec<String>,
     pub plans: Vec<Plan>,
     pub settings: BTreeMap<String, Setting>,
-    pub network: Vec<String>,
+    /// What it wants to reach.
+    pub network: Vec<Destination>,
     pub may_use_services: bool,
     pub events: Vec<String>,
     /// What the manifest asks for; a limit not in it has the default.

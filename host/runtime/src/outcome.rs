@@ -134,6 +134,9 @@ pub struct Report {
     /// Most host memory held on the guest's behalf at one time.
     pub host_memory_bytes: u64,
     pub random_bytes: u64,
+    /// Bytes of HTTP requests and responses and of TCP streams.
+    #[serde(default)]
+    pub network_bytes: u64,
     /// Bytes of log kept, and dropped past the limit.
     pub log_bytes: u64,
     pub log_dropped_bytes: u64,

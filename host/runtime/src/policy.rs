@@ -8,10 +8,12 @@ mod services;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
 use crate::limits::{DEADLINE_CEILING_MS, Limit, Limits};
+use crate::outbound::Pattern;
 
 pub use services::{Address, EngineAt, Reach, Registry, ServicePolicy};
 
@@ -39,6 +41,10 @@ pub struct Policy {
     /// Environment variable names an addon may fill although they do not start with its own name.
     pub env_names: Vec<String>,
     pub services: ServicePolicy,
+    /// What addons may reach that ask for it; nothing by default.
+    pub network: Vec<Pattern>,
+    /// Addresses that may be dialled although they are not for the public.
+    pub network_addresses: Vec<IpNet>,
     /// Lines of the file that are looser than the built-in default, for `doctor`.
     pub looser: Vec<String>,
 }
@@ -69,6 +75,8 @@ impl Default for Policy {
             package: PackageBounds { bytes: 128 << 20, files: 2_000, component_bytes: 64 << 20 },
             env_names: Vec::new(),
             services: ServicePolicy::default(),
+            network: Vec::new(),
+            network_addresses: Vec::new(),
             looser: Vec::new(),
         }
     }
@@ -94,6 +102,8 @@ struct Grant {
     host_ports: Option<String>,
     capabilities: Option<Vec<String>>,
     egress: bool,
+    network: Vec<String>,
+    network_addresses: Vec<String>,
 }
 
 impl Policy {
@@ -137,6 +147,8 @@ impl Policy {
     /// mirror = "127.0.0.1:5000"
     /// user = "robot"
     /// password_file = "/etc/lodger/docker.io"
+    /// network = ["api.example.com:443", "*.example.net:443"]     # what addons may reach that ask for it
+    /// network_addresses = ["10.1.0.0/16"]    # to be dialled although they are not for the public
     /// ```
     pub fn parse(text: &str) -> Result<Policy> {
         let invalid = |message: String| Error::Policy { message };
@@ -157,6 +169,16 @@ impl Policy {
             }
             policy.looser.push(format!("grant.env_names: `{name}`"));
             policy.env_names.push(name);
+        }
+        for text in std::mem::take(&mut file.grant.network) {
+            let pattern: Pattern = text.parse().map_err(|error| invalid(format!("grant.network: {error}")))?;
+            policy.looser.push(format!("grant.network: `{pattern}`"));
+            policy.network.push(pattern);
+        }
+        for text in std::mem::take(&mut file.grant.network_addresses) {
+            let net = addresses(&text).map_err(invalid)?;
+            policy.looser.push(format!("grant.network_addresses: `{net}`"));
+            policy.network_addresses.push(net);
         }
         policy.services.take(file.grant, file.engine, file.apps, file.registry, &mut policy.looser).map_err(invalid)?;
         Ok(policy)
@@ -204,6 +226,15 @@ impl Policy {
         }
         Ok(())
     }
+}
+
+/// Whole networks in their one spelling, so that nobody admits more than they read.
+fn addresses(text: &str) -> Result<IpNet, String> {
+    let net: Option<IpNet> = text.parse().ok();
+    net.filter(|net| net.trunc() == *net).ok_or_else(|| {
+        let shown = crate::text::shown(text, 60);
+        format!("grant.network_addresses: `{shown}` is no network, such as `10.1.0.0/16` or `10.1.2.3/32`")
+    })
 }
 
 fn replace(place: &mut u64, value: u64, default: u64) -> u64 {

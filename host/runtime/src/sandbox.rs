@@ -9,12 +9,15 @@ mod imports;
 mod services;
 
 use std::any::Any;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmtime::component::{Component, InstancePre, Linker, ResourceTable, ResourceTableError};
 use wasmtime::{Store, Trap};
+use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{I32Exit, WasiCtx};
+use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::error::{Error, Result};
 use crate::grant::Settings;
@@ -22,9 +25,11 @@ use crate::guest_log::GuestLog;
 use crate::hook::HookRequest;
 use crate::limits::{Limit, Limits};
 use crate::meter::Meter;
+use crate::network::{Dialable, Network, Reach};
 use crate::outcome::{Outcome, Report};
 use crate::text::{redact, shown};
 use crate::wasi_fs::Mounts;
+use crate::wasi_http::FIELDS_MAX;
 
 pub(crate) use engine::{Allocation, MEMORIES_MAX, TABLES_MAX, compile_config};
 pub use imports::Extension;
@@ -33,6 +38,9 @@ pub(crate) use services::OwnServices;
 
 /// Longest reason of a trap kept, in bytes.
 const REASON_MAX: usize = 1024;
+
+/// How long after the call's deadline its connections would end by themselves: it is the deadline that ends both.
+const AFTER_DEADLINE: Duration = Duration::from_secs(1);
 
 /// The engine and the linker, once per host.
 pub(crate) struct Sandbox {
@@ -48,6 +56,8 @@ pub struct Guest {
     table: ResourceTable,
     mounts: Mounts,
     meter: Meter,
+    network: Network,
+    http: WasiHttpCtx,
     settings: Arc<Settings>,
     services: Option<OwnServices>,
     progress: Progress,
@@ -75,6 +85,7 @@ pub(crate) struct Room {
     pub settings: Arc<Settings>,
     /// Absent where the manifest does not ask to use them.
     pub services: Option<OwnServices>,
+    pub reach: Reach,
     /// The private value the guest is handed, to redact it.
     pub private: Option<String>,
     pub progress: Option<ProgressSink>,
@@ -130,7 +141,7 @@ impl Sandbox {
 
     /// Links a component whose imports were all admitted.
     pub fn link(&self, component: &Component) -> wasmtime::Result<InstancePre<Guest>> {
-        imports::link(&self.linker, component)
+        self.linker.instantiate_pre(component)
     }
 
     /// Makes a store, lets `enter` run the guest in it, and throws it away.
@@ -155,6 +166,7 @@ impl Sandbox {
             table_elements: guest.meter.tables_peak(),
             host_memory_bytes: guest.meter.host_memory_peak(),
             random_bytes: guest.meter.random_bytes,
+            network_bytes: guest.network.traffic.used(),
             ..Report::default()
         };
         (report.log_bytes, report.log_dropped_bytes) = log.counts();
@@ -164,7 +176,12 @@ impl Sandbox {
             Err(_) => Outcome::DeadlineExceeded { deadline },
         };
         // Closes what the guest left open, so that what it removed meanwhile is given back.
+        let dialled = guest.network.dialable().is_some();
         drop(store);
+        if dialled {
+            // The tasks that moved its bytes are told to stop by that, and stop when they are next looked at: now.
+            tokio::task::yield_now().await;
+        }
         if let Some(quota) = quota {
             let mut quota = quota.lock();
             quota.sweep();
@@ -184,6 +201,14 @@ impl Sandbox {
             .env("ADDON_ROOT", "/addon")
             .max_random_size(limits[Limit::RandomBytes])
             .allow_blocking_current_thread(true);
+        let mut http = WasiHttpCtx::new();
+        http.set_field_size_limit(FIELDS_MAX);
+        let until = tokio::time::Instant::now() + room.deadline + AFTER_DEADLINE;
+        let network = Network::new(room.reach, &limits, until, log.clone());
+        if let Some(dialable) = network.dialable() {
+            wasi.allow_tcp(true)
+                .socket_addr_check(move |address, to| Box::pin(std::future::ready(may_use(&dialable, address, to))));
+        }
         let count = |limit| usize::try_from(limits[limit]).unwrap_or(usize::MAX);
         let mut table = ResourceTable::new();
         table.set_max_capacity(count(Limit::Resources));
@@ -192,6 +217,8 @@ impl Sandbox {
             table,
             mounts: room.mounts,
             meter: Meter::new(limits),
+            network,
+            http,
             settings: room.settings,
             services: room.services,
             progress: Progress { sink: room.progress, left: imports::PROGRESS_MAX },
@@ -204,6 +231,15 @@ impl Sandbox {
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
         store
+    }
+}
+
+/// A socket connects to what may be dialled. The one binding is that which the kernel does for it.
+fn may_use(dialable: &Dialable, address: SocketAddr, to: SocketAddrUse) -> bool {
+    match to {
+        SocketAddrUse::TcpConnect => dialable.has(address),
+        SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
+        _ => false,
     }
 }
 
@@ -222,7 +258,7 @@ fn failure<T>(error: &wasmtime::Error, guest: &Guest, log: &GuestLog, private: O
     } else if text.contains("resource limit exceeded") {
         Some(Limit::Instances)
     } else {
-        guest.meter.hit
+        guest.meter.hit.or(guest.network.traffic.hit())
     };
     if let Some(limit) = limit {
         return Outcome::LimitExceeded { limit, value: guest.meter.limits()[limit] };

@@ -2,6 +2,8 @@
 //!
 //! A probe answers `Ok` when the sandbox held and an error that says what got through when it did not.
 
+pub mod http;
+
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;

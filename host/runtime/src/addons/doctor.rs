@@ -8,6 +8,9 @@ use crate::lifecycle::{AddonState, ResourceState};
 use crate::outcome::Outcome;
 use crate::{Answer, HealthStatus};
 
+/// From this version on Docker keeps ports of the loopback address from its neighbours.
+const PORTS_GUARDED: u32 = 28;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
@@ -43,6 +46,31 @@ impl Host {
         if let Err(error) = self.writable() {
             add(Severity::Error, "home", error.to_string(), error.hint());
         }
+        for (name, about) in self.services.about().await? {
+            let subject = format!("engine {name}");
+            match about {
+                Err(error) => add(Severity::Error, &subject, error.to_string(), error.hint()),
+                Ok(about) => {
+                    if !about.rootless {
+                        let message = "root in a container is root on the machine, if it gets out".to_owned();
+                        add(
+                            Severity::Note,
+                            &subject,
+                            message,
+                            Some("run it rootless, or with user namespaces".to_owned()),
+                        );
+                    }
+                    let major = about.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+                    if major.is_some_and(|major| major < PORTS_GUARDED) {
+                        let message = format!(
+                            "ports published on 127.0.0.1 can be reached from the local network before Docker {PORTS_GUARDED}; this is {}",
+                            about.version
+                        );
+                        add(Severity::Warning, &subject, message, Some("drop such packets in the firewall".to_owned()));
+                    }
+                }
+            }
+        }
         for row in self.store.addons()? {
             let subject = row.id.to_string();
             // A state that says something is under way is true while somebody holds the lock.
@@ -63,6 +91,11 @@ impl Host {
                         Some(format!("`lodger remove {} {}{alias}`", resource.app, row.id)),
                     );
                 }
+            }
+            for row in self.store.instances(&row.id)?.into_iter().filter(|row| row.failures > 0) {
+                let message = format!("its service {} has ended {} times in a row", row.instance.service, row.failures);
+                let fix = format!("`lodger logs {subject} --service {}`", row.instance.service);
+                add(Severity::Error, &subject, message, Some(fix));
             }
             match self.check_health(&row.id).await {
                 Err(error) => add(Severity::Error, &subject, error.to_string(), error.hint()),

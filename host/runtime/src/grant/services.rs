@@ -34,6 +34,13 @@ pub(super) fn services(
     refusals: &mut Vec<Problem>,
     lines: &mut Vec<Line>,
 ) -> Vec<ServiceGrant> {
+    if manifest.may_use_services && manifest.services.is_empty() {
+        refusals.push(refusal(
+            "capabilities.services",
+            "asks to use services, and the manifest declares none",
+            "declare them in `services` of addon.json, or remove the line",
+        ));
+    }
     let policy = &policy.services;
     let mut granted = Vec::new();
     for (place, service) in manifest.services.iter().enumerate() {

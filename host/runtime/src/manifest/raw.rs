@@ -90,6 +90,8 @@ pub(super) struct Limits {
     pub resources: Option<u64>,
     pub random_bytes: Option<u64>,
     pub log_bytes: Option<u64>,
+    pub network_bytes: Option<u64>,
+    pub connections: Option<u64>,
     pub deadlines_ms: Map<u64>,
 }
 

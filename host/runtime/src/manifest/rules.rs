@@ -10,6 +10,7 @@ use crate::env;
 use crate::hook::HookName;
 use crate::id::{AddonId, Id};
 use crate::limits::Limit;
+use crate::outbound::Destination;
 use crate::text::{is_plain, shown};
 
 const TEXT_MAX: usize = 10_000;
@@ -76,6 +77,7 @@ pub(super) fn check(raw: Raw) -> Result<Manifest, Vec<Problem>> {
     let config_vars = config_vars(found, &raw, id.as_ref());
     let plans = plans(found, &raw);
     let settings = settings(found, &raw);
+    let network = network(found, &raw);
     let limits = limits(&raw);
     deadlines(found, &raw);
     let services = services::check(found, &raw);
@@ -101,7 +103,7 @@ pub(super) fn check(raw: Raw) -> Result<Manifest, Vec<Problem>> {
             config_vars,
             plans,
             settings,
-            network: raw.capabilities.network,
+            network,
             may_use_services: raw.capabilities.services,
             events: raw.capabilities.events,
             limits,
@@ -205,6 +207,17 @@ fn settings(found: &mut Found, raw: &Raw) -> BTreeMap<String, Setting> {
     raw.settings.0.iter().map(|(name, raw)| (name.clone(), setting(raw))).collect()
 }
 
+fn network(found: &mut Found, raw: &Raw) -> Vec<Destination> {
+    const PATH: &str = "capabilities.network";
+    let asked = &raw.capabilities.network;
+    found.at_most(PATH, asked, LIST_MAX);
+    let parse = |(place, text): (usize, &String)| found.parse::<Destination>(&format!("{PATH}[{place}]"), text);
+    let network: Vec<Destination> = asked.iter().enumerate().filter_map(parse).collect();
+    // As they are understood: two spellings of a name are one.
+    found.unique(PATH, network.iter().map(Destination::to_string));
+    network
+}
+
 fn limits(raw: &Raw) -> BTreeMap<Limit, u64> {
     let asked = &raw.limits;
     let data = &raw.capabilities.data;
@@ -218,6 +231,8 @@ fn limits(raw: &Raw) -> BTreeMap<Limit, u64> {
         (Limit::Resources, asked.resources),
         (Limit::RandomBytes, asked.random_bytes),
         (Limit::LogBytes, asked.log_bytes),
+        (Limit::NetworkBytes, asked.network_bytes),
+        (Limit::Connections, asked.connections),
         (Limit::DataBytes, data.max_bytes),
         (Limit::DataFiles, data.max_files),
     ]

@@ -1,12 +1,15 @@
-//! What a guest may import: a subset of WASI 0.2, our own interfaces, the embedder's, and stubs that deny the network.
+//! What a guest may import: a subset of WASI 0.2, our own interfaces, and the embedder's.
+//!
+//! The network is always linked, since language runtimes import it anyway; what is not granted is denied when it is used.
 
-use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, HasData, HasSelf, InstancePre, Linker, Resource, ResourceTable};
+use wasmtime::component::{HasData, HasSelf, Linker, ResourceTable};
 use wasmtime_wasi::cli::{WasiCli, WasiCliCtxView};
 use wasmtime_wasi::clocks::{WasiClocks, WasiClocksCtxView};
 use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
 use wasmtime_wasi::p2::bindings::{cli, clocks, filesystem, io, random, sockets};
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsCtxView};
+use wasmtime_wasi_http::WasiHttp;
+use wasmtime_wasi_http::p2::bindings::http;
 
 use super::{Guest, ProgressEvent};
 use crate::bindings::imports::lodger::addon as ours;
@@ -14,6 +17,8 @@ use crate::grant::SettingAccess;
 use crate::meter::Meter;
 use crate::text::{redact, shown};
 use crate::wasi_fs::{Fs, HasFs};
+use crate::wasi_http::Http;
+use crate::wasi_sockets::{HasSockets, Sockets};
 
 /// Most progress events one call passes on.
 pub(super) const PROGRESS_MAX: u32 = 1000;
@@ -35,8 +40,10 @@ pub struct Extension {
 pub(crate) enum Import {
     /// Always there.
     Given,
-    /// Linked to a stub that denies, unless the grant says otherwise.
+    /// Denied when it is used, unless something is granted.
     Network,
+    /// Denied whatever is granted: UDP.
+    Never,
     /// `lodger:addon/settings`: there when the manifest declares settings.
     Settings,
     /// `lodger:addon/services`: there when the manifest asks for `capabilities.services`.
@@ -69,6 +76,16 @@ const GIVEN: &[&str] = &[
     "lodger:addon/types",
 ];
 
+const NETWORK: &[&str] = &[
+    "wasi:http/outgoing-handler",
+    "wasi:http/types",
+    "wasi:sockets/instance-network",
+    "wasi:sockets/ip-name-lookup",
+    "wasi:sockets/network",
+    "wasi:sockets/tcp",
+    "wasi:sockets/tcp-create-socket",
+];
+
 /// Names are compared without their version; whether the version fits is for the linker to say.
 pub(crate) fn classify_import(name: &str, extension: Option<&Extension>) -> Import {
     let bare = name.split('@').next().unwrap_or(name);
@@ -78,8 +95,10 @@ pub(crate) fn classify_import(name: &str, extension: Option<&Extension>) -> Impo
         Import::Settings
     } else if bare == "lodger:addon/services" {
         Import::Services
-    } else if bare.starts_with("wasi:sockets/") || bare.starts_with("wasi:http/") {
+    } else if NETWORK.contains(&bare) {
         Import::Network
+    } else if bare == "wasi:sockets/udp" || bare == "wasi:sockets/udp-create-socket" {
+        Import::Never
     } else {
         Import::Unknown
     }
@@ -115,6 +134,15 @@ impl Guest {
         WasiSocketsCtxView { ctx: self.wasi.sockets(), table: &mut self.table }
     }
 
+    fn tcp(&mut self) -> Sockets<'_> {
+        let wasi = WasiSocketsCtxView { ctx: self.wasi.sockets(), table: &mut self.table };
+        Sockets { wasi, network: &mut self.network }
+    }
+
+    fn http(&mut self) -> Http<'_> {
+        Http { network: &mut self.network, ctx: &mut self.http, table: &mut self.table }
+    }
+
     fn random(&mut self) -> Random<'_> {
         Random { wasi: self.wasi.random(), meter: &mut self.meter }
     }
@@ -148,14 +176,16 @@ pub(super) fn linker(engine: &wasmtime::Engine, extension: Option<&Extension>) -
     cli::terminal_stderr::add_to_linker::<Guest, WasiCli>(l, Guest::cli)?;
     filesystem::types::add_to_linker::<Guest, HasFs>(l, Guest::files)?;
     filesystem::preopens::add_to_linker::<Guest, HasFs>(l, Guest::files)?;
-    // Sockets deny by default: nothing was allowed in the context.
-    sockets::tcp::add_to_linker::<Guest, WasiSockets>(l, Guest::sockets)?;
+    sockets::tcp::add_to_linker::<Guest, HasSockets>(l, Guest::tcp)?;
+    sockets::tcp_create_socket::add_to_linker::<Guest, HasSockets>(l, Guest::tcp)?;
+    sockets::ip_name_lookup::add_to_linker::<Guest, HasSockets>(l, Guest::tcp)?;
+    // Denied by the context, in which it is never allowed.
     sockets::udp::add_to_linker::<Guest, WasiSockets>(l, Guest::sockets)?;
-    sockets::tcp_create_socket::add_to_linker::<Guest, WasiSockets>(l, Guest::sockets)?;
     sockets::udp_create_socket::add_to_linker::<Guest, WasiSockets>(l, Guest::sockets)?;
     sockets::instance_network::add_to_linker::<Guest, WasiSockets>(l, Guest::sockets)?;
     sockets::network::add_to_linker::<Guest, WasiSockets>(l, &Default::default(), Guest::sockets)?;
-    sockets::ip_name_lookup::add_to_linker::<Guest, WasiSockets>(l, Guest::sockets)?;
+    http::types::add_to_linker::<Guest, WasiHttp>(l, &Default::default(), |guest| guest.http().wasi())?;
+    crate::wasi_http::add_handler_to_linker(l, Guest::http)?;
     ours::types::add_to_linker::<Guest, HasSelf<Guest>>(l, |guest| guest)?;
     ours::settings::add_to_linker::<Guest, HasSelf<Guest>>(l, |guest| guest)?;
     ours::progress::add_to_linker::<Guest, HasSelf<Guest>>(l, |guest| guest)?;
@@ -165,40 +195,6 @@ pub(super) fn linker(engine: &wasmtime::Engine, extension: Option<&Extension>) -
     }
     Ok(linker)
 }
-
-/// The component with every import resolved; those under `wasi:http` to functions that trap and say why.
-pub(super) fn link(linker: &Linker<Guest>, component: &Component) -> wasmtime::Result<InstancePre<Guest>> {
-    let engine = component.engine();
-    let wants_http = component.component_type().imports(engine).any(|(name, _)| name.starts_with("wasi:http/"));
-    if !wants_http {
-        return linker.instantiate_pre(component);
-    }
-    let mut linker = linker.clone();
-    for (name, import) in component.component_type().imports(engine) {
-        let ComponentItem::ComponentInstance(interface) = import.ty else { continue };
-        if !name.starts_with("wasi:http/") {
-            continue;
-        }
-        let mut instance = linker.instance(name)?;
-        for (function, item) in interface.exports(engine) {
-            match item.ty {
-                ComponentItem::ComponentFunc(_) => {
-                    let denied = format!("{name}#{function}: the network is not granted to this addon");
-                    instance.func_new(function, move |_, _, _, _| Err(wasmtime::Error::msg(denied.clone())))?;
-                }
-                ComponentItem::Resource(_) => {
-                    let host = wasmtime::component::ResourceType::host::<Denied>();
-                    instance.resource(function, host, |_, _| Ok(()))?;
-                }
-                _ => {}
-            }
-        }
-    }
-    linker.instantiate_pre(component)
-}
-
-/// Stands for every resource of a denied interface; none is ever made.
-struct Denied;
 
 impl random::random::Host for Random<'_> {
     fn get_random_bytes(&mut self, len: u64) -> wasmtime::Result<Vec<u8>> {
@@ -263,6 +259,3 @@ impl Guest {
         }
     }
 }
-
-// Only to name the type in `Denied`'s resources.
-const _: fn(Resource<Denied>) = drop;

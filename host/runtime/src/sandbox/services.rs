@@ -4,6 +4,7 @@
 //! (law 9, threats 10 and 24).
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,7 @@ use crate::engine::{Exec, Status};
 use crate::error::{Error, Kind};
 use crate::id::Id;
 use crate::manifest::{Service, StartMode};
+use crate::network::{Endpoint, Endpoints};
 use crate::registry::Addon;
 use crate::render::Instance;
 use crate::services::Services;
@@ -42,7 +44,12 @@ pub(crate) struct OwnServices {
     /// Whether the hook may start and stop.
     pub mutating: bool,
     pub deadline: Instant,
+    /// What of it the guest may dial itself.
+    pub endpoints: Endpoints,
 }
+
+/// How long an engine may take to say whether an instance runs.
+const VERIFY: Duration = Duration::from_secs(2);
 
 type Answer<T> = Result<T, GuestError>;
 
@@ -68,6 +75,12 @@ impl OwnServices {
     fn row(&self, service: &Service) -> Answer<InstanceRow> {
         let row = self.services.store.instance(&self.instance(service)?).map_err(|error| told(&error))?;
         row.ok_or_else(|| GuestError::NotFound(format!("service `{}` was not started", service.name)))
+    }
+
+    /// Whether the guest could connect to anything.
+    fn dials(&self) -> bool {
+        let imports = self.addon.component.iter().flat_map(|linked| &linked.facts.imports);
+        imports.into_iter().any(|import| import.starts_with("wasi:sockets/") || import.starts_with("wasi:http/"))
     }
 
     fn to_change(&self, name: &str) -> Answer<&Service> {
@@ -110,12 +123,21 @@ impl OwnServices {
         stop.await.map(drop).map_err(|error| told(&error))
     }
 
-    fn endpoint(&self, name: &str, port: u16) -> Answer<Address> {
+    /// The guest itself may dial the port from then on, if the instance runs and is ours: this very address, not the name
+    /// alone, since another program may take the port when the container is gone (threat 24).
+    async fn endpoint(&self, name: &str, port: u16) -> Answer<Address> {
         let service = self.declared(name)?;
         let undeclared = || GuestError::Denied(format!("port {port} is not in services[].ports of `{}`", service.name));
         let row = self.row(service)?;
-        let (host, port) = self.services.address(&row, port).ok_or_else(undeclared)?;
-        Ok(Address { host, port })
+        let (host, reached) = self.services.address(&row, port).ok_or_else(undeclared)?;
+        if self.dials() {
+            // Where apps reach it is known without the engine; an engine that is slow to say more must not delay that.
+            let dialled = tokio::time::timeout(VERIFY, self.services.dialled(&row, port)).await;
+            if let Ok(Ok(Some(address))) = dialled {
+                self.endpoints.add(Endpoint { name: Some(host.clone()), address });
+            }
+        }
+        Ok(Address { host, port: reached })
     }
 
     async fn exec(&self, name: &str, command: Vec<String>, stdin: Vec<u8>) -> Answer<Executed> {
@@ -185,8 +207,8 @@ impl Host for Guest {
         Ok(self.own_services()?.stop(&service).await)
     }
 
-    fn endpoint(&mut self, service: String, port: u16) -> wasmtime::Result<Answer<Address>> {
-        Ok(self.own_services()?.endpoint(&service, port))
+    async fn endpoint(&mut self, service: String, port: u16) -> wasmtime::Result<Answer<Address>> {
+        Ok(self.own_services()?.endpoint(&service, port).await)
     }
 
     async fn exec(
@@ -225,6 +247,17 @@ impl Services {
             engine.start(&name).await?;
         }
         Ok(executed)
+    }
+
+    /// The address this host reaches a port at, of an instance that runs now.
+    async fn dialled(&self, row: &InstanceRow, port: u16) -> crate::error::Result<Option<SocketAddr>> {
+        let engine = self.engines.get(&row.engine)?;
+        let name = row.instance.container_name(&self.marks());
+        let there = engine.container(&name).await?.filter(|there| self.marks().vouches_for(&name, &there.labels));
+        let Some(there) = there.filter(|there| there.status == Status::Running) else { return Ok(None) };
+        let published = there.ports.iter().find(|published| published.container_port == port);
+        let inside = there.networks.values().flatten().next().map(|&address| SocketAddr::new(address, port));
+        Ok(published.map(|published| published.host).or(inside))
     }
 
     /// The id of the instance's own container, which runs.

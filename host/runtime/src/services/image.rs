@@ -139,7 +139,6 @@ fn failed(image: &ImageRef, message: String, hint: Option<String>) -> Error {
 }
 
 /// For the registry that is asked, and no other.
-#[expect(clippy::disallowed_methods, reason = "a file the operator's own policy names")]
 fn credentials(image: &ImageRef, registry: &Registry) -> Result<Option<Credentials>> {
     let (Some(user), Some(path)) = (&registry.user, &registry.password_file) else { return Ok(None) };
     let read = || -> std::io::Result<String> {

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpStream;
 
 use super::{LOG_KEPT, Services};
 use crate::engine::{Container, Engine, Exec, Status};
@@ -45,7 +44,7 @@ impl Services {
                     None => "it ended".to_owned(),
                 },
                 Some((container, Status::Running)) => match &service.ready {
-                    Some(ready) if answers(engine, container, &ready.probe).await? => return Ok(()),
+                    Some(ready) if self.answers(engine, container, &ready.probe).await? => return Ok(()),
                     None if began.elapsed() >= timeout => return Ok(()),
                     _ if began.elapsed() < timeout => String::new(),
                     _ => format!("it was not ready within {} ms", timeout.as_millis()),
@@ -69,34 +68,34 @@ impl Services {
             pause = (pause * 2).min(PAUSE_MAX);
         }
     }
-}
 
-async fn answers(engine: &dyn Engine, container: &Container, probe: &Probe) -> Result<bool> {
-    match probe {
-        Probe::Exec(command) => {
-            let exec = Exec { command: command.clone(), output_max: 0, timeout: PROBE_MAX, ..Exec::default() };
-            // Between two looks the container may have ended: the next look tells.
-            Ok(engine.exec(&container.id, &exec).await.is_ok_and(|executed| executed.exit_code == Some(0)))
-        }
-        Probe::Port(port) => {
-            let published = container.ports.iter().find(|published| published.container_port == *port);
-            let inside =
-                || container.networks.values().flatten().next().map(|&address| SocketAddr::new(address, *port));
-            match published.map(|published| published.host).or_else(inside) {
-                Some(address) => Ok(holds(address).await),
-                None => Ok(false),
+    async fn answers(&self, engine: &dyn Engine, container: &Container, probe: &Probe) -> Result<bool> {
+        match probe {
+            Probe::Exec(command) => {
+                let exec = Exec { command: command.clone(), output_max: 0, timeout: PROBE_MAX, ..Exec::default() };
+                // Between two looks the container may have ended: the next look tells.
+                Ok(engine.exec(&container.id, &exec).await.is_ok_and(|executed| executed.exit_code == Some(0)))
+            }
+            Probe::Port(port) => {
+                let published = container.ports.iter().find(|published| published.container_port == *port);
+                let inside =
+                    || container.networks.values().flatten().next().map(|&address| SocketAddr::new(address, *port));
+                match published.map(|published| published.host).or_else(inside) {
+                    Some(address) => Ok(self.holds(address).await),
+                    None => Ok(false),
+                }
             }
         }
     }
-}
 
-/// Whether somebody takes a connection and keeps it.
-#[expect(clippy::disallowed_methods, reason = "the address of a container this host has just made")]
-async fn holds(address: SocketAddr) -> bool {
-    let Ok(Ok(mut stream)) = tokio::time::timeout(PROBE_MAX, TcpStream::connect(address)).await else { return false };
-    match tokio::time::timeout(HELD, stream.read(&mut [0; 1])).await {
-        // It says nothing, and waits to be asked.
-        Err(_) => true,
-        Ok(read) => read.is_ok_and(|bytes| bytes > 0),
+    /// Whether somebody takes a connection and keeps it.
+    async fn holds(&self, address: SocketAddr) -> bool {
+        let until = tokio::time::Instant::now() + PROBE_MAX;
+        let Ok(mut stream) = self.outbound.connect_exactly(address, until).await else { return false };
+        match tokio::time::timeout(HELD, stream.read(&mut [0; 1])).await {
+            // It says nothing, and waits to be asked.
+            Err(_) => true,
+            Ok(read) => read.is_ok_and(|bytes| bytes > 0),
+        }
     }
 }

@@ -150,6 +150,13 @@ impl Store {
         })
     }
 
+    /// Engines that have anything.
+    pub fn engines(&self) -> Result<Vec<String>> {
+        self.read("list engines", |connection| {
+            collect(connection, "SELECT DISTINCT engine FROM instance ORDER BY engine", [], |row| row.get(0))
+        })
+    }
+
     /// Commits that an instance should run: with its ports, those it has kept and new ones out of `range`. Its failures are
     /// forgiven.
     ///

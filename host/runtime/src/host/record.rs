@@ -1,0 +1,95 @@
+//! The record of a call: what is noted before it, and what follows from how it ended.
+
+use super::{Call, Host, now_ms, resource_place};
+use crate::hook::{Answer, HookName, HookRequest, MESSAGE_MAX};
+use crate::lifecycle::{self, ResourceState};
+use crate::outcome::{BAD_ANSWER, Outcome, Refused};
+use crate::registry::Addon;
+use crate::sandbox::Ended;
+use crate::store::{CallRow, Finish, ResourceEnd};
+use crate::text::shown;
+use crate::tree::Size;
+
+impl Host {
+    pub(super) fn record(&self, addon: &Addon, hook: &str, key: Option<&str>) -> CallRow {
+        CallRow {
+            id: new_call_id(),
+            addon: addon.name.clone(),
+            hook: hook.to_owned(),
+            key: key.map(str::to_owned),
+            actor: self.actor.clone(),
+            started_at: now_ms(),
+            outcome: None,
+            detail: None,
+            report: None,
+            log: None,
+        }
+    }
+
+    /// What follows from how a mutating call ended.
+    pub(super) fn finish(&self, addon: &Addon, request: &HookRequest, ended: &mut Ended<Answer>) -> Finish {
+        let data = Size { bytes: ended.report.data_bytes, files: ended.report.data_files };
+        let state = lifecycle::after(request.hook(), ended.outcome.is_completed());
+        let resource = match request {
+            HookRequest::Provision(asked) => Some(self.provisioned(addon, &asked.key, ended)),
+            HookRequest::Unprovision(_) if ended.outcome.is_completed() => Some(ResourceEnd::Gone),
+            HookRequest::Unprovision(_) => Some(ResourceEnd::State(ResourceState::Failed(HookName::Unprovision))),
+            _ => None,
+        };
+        Finish { state, resource, data: Some(data) }
+    }
+
+    /// A hook's own refusal promises that there is no resource; after anything else there may be one.
+    fn provisioned(&self, addon: &Addon, key: &str, ended: &mut Ended<Answer>) -> ResourceEnd {
+        let made = match &ended.outcome {
+            Outcome::Completed(Answer::Provisioned(made)) => made,
+            Outcome::Refused(refused) if refused.code != BAD_ANSWER => return ResourceEnd::Gone,
+            _ => return ResourceEnd::State(ResourceState::Failed(HookName::Provision)),
+        };
+        let taken = self.store.guest_id_is_taken(&addon.id, &made.id, key);
+        let sealed = self.home.key.seal(&resource_place(key), made.private.as_bytes());
+        let message = match (taken, sealed) {
+            (Ok(false), Ok(private)) => {
+                return ResourceEnd::Active {
+                    id: made.id.clone(),
+                    private,
+                    message: made.message.as_deref().map(|text| shown(text, MESSAGE_MAX)),
+                    log_drain_url: made.log_drain_url.clone().filter(|_| addon.manifest.log_drain),
+                };
+            }
+            (Ok(true), _) => "provision answered an id that another resource of this addon has".to_owned(),
+            (Err(error), _) | (_, Err(error)) => format!("the host could not keep the answer: {error}"),
+        };
+        ended.outcome = Outcome::Refused(Refused { code: BAD_ANSWER.to_owned(), message });
+        ResourceEnd::State(ResourceState::Failed(HookName::Provision))
+    }
+}
+
+/// Law 6: what a hook answered is hostile until it has passed here.
+pub(super) fn accept(addon: &Addon, ended: &mut Ended<Answer>) {
+    if let Outcome::Completed(answer) = &ended.outcome
+        && let Err(message) = answer.accept(addon.grant.vars_for_config())
+    {
+        ended.outcome = Outcome::Refused(Refused { code: BAD_ANSWER.to_owned(), message });
+    }
+}
+
+/// The record of a call that has ended, and what its caller gets.
+pub(super) fn close(mut row: CallRow, ended: Ended<Answer>, addon: &Addon) -> (CallRow, Call<Answer>) {
+    let mut secrets = addon.settings.secrets_and(ended.private.as_ref());
+    if let Outcome::Completed(Answer::Provisioned(made)) = &ended.outcome {
+        secrets.push(made.private.clone());
+    }
+    let log = ended.log.lines(&secrets);
+    row.outcome = Some(ended.outcome.name().to_owned());
+    row.detail = ended.outcome.detail();
+    row.log = (!log.is_empty()).then(|| log.join("\n"));
+    row.report = Some(ended.report.clone());
+    let id = row.id.clone();
+    (row, Call { id, outcome: ended.outcome, report: ended.report, log })
+}
+
+/// Ordered by time, so that the newest call has the greatest id.
+pub(super) fn new_call_id() -> String {
+    uuid::Uuid::now_v7().simple().to_string()
+}

@@ -1,0 +1,250 @@
+//! Reconciling: what is there is compared with what should be, in one list per engine, and what differs is mended.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::StreamExt as _;
+use serde::Serialize;
+
+use super::{GRACE, LOG_KEPT, Services, now_s, with_source};
+use crate::engine::{Container, Engine, Failure, Fault, Status};
+use crate::error::{Error, Result};
+use crate::id::{AddonId, Id};
+use crate::registry::Addon;
+use crate::render::{Instance, LABEL_ADDON, LABEL_HOME, LABEL_RESOURCE};
+use crate::store::{InstanceRow, Wanted};
+
+/// Crashes in a row before a service is left alone, and how long it must have run for them to be forgiven.
+const FAILURES_MAX: u32 = 5;
+const FORGIVEN_S: i64 = 600;
+
+/// What reconciling has done, or could not do.
+#[derive(Clone, Debug, Serialize)]
+pub struct Repair {
+    pub addon: AddonId,
+    pub service: Id,
+    /// Our key of the resource it belongs to; absent where it serves all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// `started`, `made`, `made anew`, `removed`; or `waiting`, `failed`, `foreign` where it is not as it should be.
+    pub what: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+}
+
+impl Repair {
+    fn of(instance: &Instance, what: &'static str, why: Option<String>) -> Repair {
+        let resource = Some(instance.resource.clone()).filter(|key| !key.is_empty());
+        Repair { addon: instance.addon.clone(), service: instance.service.clone(), resource, what, why }
+    }
+
+    /// Whether the service is not as it should be.
+    pub fn is_problem(&self) -> bool {
+        matches!(self.what, "waiting" | "failed" | "foreign")
+    }
+}
+
+/// What all engines have of this home, by addon and name.
+pub(crate) type Seen = BTreeMap<String, BTreeMap<String, Container>>;
+
+impl Services {
+    /// One list per engine that has anything recorded. Engines that do not answer are left out, with their addons.
+    pub async fn see(&self) -> Result<Seen> {
+        let mut seen = Seen::new();
+        for name in self.store.engines()? {
+            let Ok(containers) = self.engines.get(&name)?.containers(LABEL_HOME, &self.marks().home_label()).await
+            else {
+                continue;
+            };
+            for container in containers {
+                let addon = container.labels.get(LABEL_ADDON).cloned().unwrap_or_default();
+                seen.entry(addon).or_default().insert(container.name.clone(), container);
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Whether an addon was well when all engines were looked at: then nothing more is asked. What was not is looked at
+    /// again before anything is done, since others may have been at work meanwhile.
+    pub fn was_well(&self, addon: &Addon, seen: &Seen) -> Result<bool> {
+        let none = BTreeMap::new();
+        let there = seen.get(&addon.name).unwrap_or(&none);
+        let rows = self.store.instances(&addon.id)?;
+        let mut expected = 0;
+        for row in &rows {
+            match row.wanted {
+                Wanted::Gone => return Ok(false),
+                Wanted::Stopped => {}
+                Wanted::Running => {
+                    expected += 1;
+                    let rendered = self.rendered(addon, row)?;
+                    let found = there.get(&rendered.container.name);
+                    let well = found.is_some_and(|found| rendered.is(found) && found.status == Status::Running);
+                    if !well || row.failures > 0 {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        Ok(there.len() == expected)
+    }
+
+    /// Makes everything of an addon be as the store says. `addon` is needed where something of it should run.
+    ///
+    /// # Errors
+    /// When an engine does not answer: nothing is known then. What a single service cannot do is among the repairs.
+    pub async fn reconcile(&self, id: &AddonId, addon: Option<&Addon>) -> Result<Vec<Repair>> {
+        let rows = self.store.instances(id)?;
+        let engines: BTreeSet<String> = rows.iter().map(|row| row.engine.clone()).collect();
+        let mut repairs = Vec::new();
+        for name in engines {
+            let engine = self.engines.get(&name)?;
+            let mut there = self.containers_of(&*engine, id).await?;
+            let rows: Vec<&InstanceRow> = rows.iter().filter(|row| row.engine == name).collect();
+            for row in &rows {
+                let container = there.remove(&row.instance.container_name(&self.marks()));
+                match self.repair(&*engine, addon, row, container.as_ref()).await {
+                    Ok(repair) => repairs.extend(repair),
+                    Err(error) if error.is_unreachable() => return Err(error),
+                    Err(Error::ForeignContainer { name, .. }) => {
+                        let why = format!("a container named {name} is there that lodger has not made");
+                        repairs.push(Repair::of(&row.instance, "foreign", Some(why)));
+                    }
+                    Err(error) => repairs.push(Repair::of(&row.instance, "failed", Some(with_source(&error)))),
+                }
+            }
+            // What a run that was killed has left: ours, and no row wants it.
+            for (name, container) in there {
+                if self.marks().vouches_for(&name, &container.labels) {
+                    engine.remove(&container.id).await?;
+                }
+            }
+            if rows.iter().all(|row| row.wanted != Wanted::Running) {
+                self.remove_networks(&*engine, id).await?;
+            }
+        }
+        Ok(repairs)
+    }
+
+    /// One instance. `None` when it is as it should be.
+    async fn repair(
+        &self,
+        engine: &dyn Engine,
+        addon: Option<&Addon>,
+        row: &InstanceRow,
+        there: Option<&Container>,
+    ) -> Result<Option<Repair>> {
+        let instance = &row.instance;
+        if row.wanted == Wanted::Running {
+            let Some(addon) = addon else { return Ok(None) };
+            let rendered = self.rendered(addon, row)?;
+            if let Some(there) = there
+                && matches!(there.status, Status::Exited(_))
+                && rendered.is(there)
+                && let Some(repair) = self.crashed(engine, row, there).await?
+            {
+                return Ok(Some(repair));
+            }
+            if row.failures > 0 && row.failed_at.is_some_and(|at| now_s() - at > FORGIVEN_S) {
+                self.store.note_failure(instance, 0, None, None)?;
+            }
+            let done = self.converge(engine, row, &rendered, there).await?;
+            return Ok(done.map(|what| Repair::of(instance, what, None)));
+        }
+        let name = instance.container_name(&self.marks());
+        let mut removed = false;
+        if let Some(there) = there {
+            if !self.marks().vouches_for(&name, &there.labels) {
+                return Err(Error::ForeignContainer { name, engine: row.engine.clone() });
+            }
+            engine.stop(&there.id, GRACE).await?;
+            engine.remove(&there.id).await?;
+            removed = true;
+        }
+        if row.wanted == Wanted::Gone {
+            self.remove_volumes(engine, instance).await?;
+            self.store.forget_instance(instance)?;
+        }
+        Ok(removed.then(|| Repair::of(instance, "removed", None)))
+    }
+
+    /// A container that has ended by itself is started again after a while, longer each time, and at last left alone with
+    /// the end of its log. `None` when it is to be started now.
+    async fn crashed(&self, engine: &dyn Engine, row: &InstanceRow, there: &Container) -> Result<Option<Repair>> {
+        let instance = &row.instance;
+        let given_up = || {
+            let why = format!(
+                "it has ended {FAILURES_MAX} times in a row; `lodger logs {}` has what it said last",
+                instance.addon
+            );
+            Some(Repair::of(instance, "failed", Some(why)))
+        };
+        if row.failures >= FAILURES_MAX {
+            return Ok(given_up());
+        }
+        let wait = 1 << row.failures;
+        if let Some(at) = row.failed_at.filter(|at| now_s() - at < wait) {
+            let why = format!("it has ended; it is started again in {} s", wait - (now_s() - at));
+            return Ok(Some(Repair::of(instance, "waiting", Some(why))));
+        }
+        let log = engine.logs(&there.id, LOG_KEPT).await?;
+        let failures = row.failures + 1;
+        self.store.note_failure(instance, failures, Some(now_s()), Some(&self.readable(&log)))?;
+        Ok(if failures >= FAILURES_MAX { given_up() } else { None })
+    }
+
+    /// The addon's containers by name, those of this home only.
+    async fn containers_of(&self, engine: &dyn Engine, id: &AddonId) -> Result<BTreeMap<String, Container>> {
+        let found = engine.containers(LABEL_ADDON, &id.to_string()).await?;
+        let home = self.marks().home_label();
+        let ours = found.into_iter().filter(|container| container.labels.get(LABEL_HOME) == Some(&home));
+        Ok(ours.map(|container| (container.name.clone(), container)).collect())
+    }
+
+    async fn remove_networks(&self, engine: &dyn Engine, id: &AddonId) -> Result<()> {
+        for network in engine.networks(LABEL_ADDON, &id.to_string()).await? {
+            if self.marks().vouches_for(&network.name, &network.labels) {
+                match engine.remove_network(&network.name).await {
+                    // Somebody else's container is in it: theirs to take out.
+                    Err(Failure { fault: Fault::Conflict, .. }) => {}
+                    done => done?,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The volumes of one resource; those of the whole addon go with its last instance.
+    async fn remove_volumes(&self, engine: &dyn Engine, instance: &Instance) -> Result<()> {
+        let rows = self.store.instances(&instance.addon)?;
+        if rows.iter().any(|row| row.instance != *instance && row.instance.resource == instance.resource) {
+            return Ok(());
+        }
+        for volume in engine.volumes(LABEL_ADDON, &instance.addon.to_string()).await? {
+            let of_it = volume.labels.get(LABEL_RESOURCE) == Some(&instance.resource);
+            if of_it && self.marks().vouches_for(&volume.name, &volume.labels) {
+                engine.remove_volume(&volume.name).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Listens to the engines, from when this returns; what it returns ends when one tells that a container of this home has
+    /// ended or gone. Never, where none listens.
+    pub async fn news(&self) -> impl Future<Output = ()> + use<> {
+        let mut listening = Vec::new();
+        for engine in self.engines.connected() {
+            // One that does not answer now is looked at by the timer.
+            listening.extend(engine.events(LABEL_HOME, &self.marks().home_label()).await);
+        }
+        async move {
+            let mut all = futures_util::stream::select_all(listening);
+            while let Some(event) = all.next().await {
+                match event {
+                    Ok(event) if !matches!(event.action.as_str(), "die" | "destroy" | "oom" | "kill") => {}
+                    _ => return,
+                }
+            }
+            std::future::pending::<()>().await;
+        }
+    }
+}
