@@ -5,7 +5,9 @@
 )]
 
 mod faults;
+pub mod guests;
 mod outages;
+mod postgres;
 mod redis;
 mod refused;
 

@@ -14,8 +14,10 @@ mod reconcile;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
+
+use tokio::sync::Semaphore;
 
 use crate::engine::{About, Container, Engine, Fault, Status};
 use crate::error::{Error, Result};
@@ -50,6 +52,8 @@ pub(crate) struct Services {
     pub policy: ServicePolicy,
     pub progress: Option<ProgressSink>,
     pub outbound: Arc<Outbound>,
+    /// Of instances that guests run commands in just now.
+    pub execs: Mutex<BTreeMap<Instance, Weak<Semaphore>>>,
 }
 
 /// A service of an addon, as declared and as granted.
@@ -76,6 +80,7 @@ impl Services {
             policy: policy.clone(),
             outbound,
             progress,
+            execs: Mutex::default(),
         }
     }
 
