@@ -329,6 +329,7 @@ impl Host {
             resource: None,
             mutating: quota.is_some(),
             deadline: Instant::now() + deadline,
+            at_work: None,
         });
         Room {
             addon: addon.id.name.to_string(),

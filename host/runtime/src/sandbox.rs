@@ -158,6 +158,9 @@ impl Sandbox {
         let ticking = self.ticker.keep_going();
         let ended = tokio::time::timeout(deadline, enter(&mut store)).await;
         drop(ticking);
+        if let Some(services) = store.data_mut().services.take() {
+            services.end().await;
+        }
 
         let guest = store.data();
         let mut report = Report {

@@ -46,6 +46,8 @@ pub(crate) struct OwnServices {
     pub deadline: Instant,
     /// What of it the guest may dial itself.
     pub endpoints: Endpoints,
+    /// Where a command is at work.
+    pub at_work: Option<InstanceRow>,
 }
 
 /// How long an engine may take to say whether an instance runs.
@@ -140,7 +142,7 @@ impl OwnServices {
         Ok(Address { host, port: reached })
     }
 
-    async fn exec(&self, name: &str, command: Vec<String>, stdin: Vec<u8>) -> Answer<Executed> {
+    async fn exec(&mut self, name: &str, command: Vec<String>, stdin: Vec<u8>) -> Answer<Executed> {
         let bad = command.is_empty() || command.len() > ARGUMENTS_MAX || stdin.len() > STDIN_MAX;
         if bad || command.iter().any(|word| word.len() > ARGUMENT_MAX || word.contains('\0')) {
             let message = format!("1 to {ARGUMENTS_MAX} arguments of {ARGUMENT_MAX} bytes, {STDIN_MAX} bytes of stdin");
@@ -156,7 +158,11 @@ impl OwnServices {
             return Err(GuestError::Unavailable(message));
         }
         let exec = Exec { command, stdin, output_max: OUTPUT_MAX, timeout };
-        let executed = self.services.exec(&row, &exec).await.map_err(|error| told(&error))?;
+        // Stays so when the call ends here.
+        self.at_work = Some(row.clone());
+        let executed = self.services.exec(&row, &exec).await;
+        self.at_work = None;
+        let executed = executed.map_err(|error| told(&error))?;
         let Some(exit_code) = executed.exit_code else {
             let message = format!("the command in `{name}` had not ended in time; the service was restarted");
             return Err(GuestError::Unavailable(message));
@@ -167,6 +173,15 @@ impl OwnServices {
             stderr: executed.stderr,
             truncated: executed.truncated,
         })
+    }
+
+    /// After the call: ends the command that outlived it, where the engine took longer than the time kept for that.
+    pub async fn end(self) {
+        let Some(row) = &self.at_work else { return };
+        if let Err(error) = self.services.restart(row).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(service = %row.instance.service, error, "a command may go on after its call");
+        }
     }
 
     fn time_left(&self) -> Duration {
@@ -193,8 +208,8 @@ fn told(error: &Error) -> GuestError {
 }
 
 impl Guest {
-    fn own_services(&self) -> wasmtime::Result<&OwnServices> {
-        self.services.as_ref().ok_or_else(|| wasmtime::format_err!("this call is given no services"))
+    fn own_services(&mut self) -> wasmtime::Result<&mut OwnServices> {
+        self.services.as_mut().ok_or_else(|| wasmtime::format_err!("this call is given no services"))
     }
 }
 
@@ -243,10 +258,21 @@ impl Services {
         let name = self.running(&*engine, row).await?;
         let executed = engine.exec(&name, exec).await?;
         if executed.left_running() {
-            engine.stop(&name, Duration::ZERO).await?;
-            engine.start(&name).await?;
+            self.restart(row).await?;
         }
         Ok(executed)
+    }
+
+    /// Ends all that runs in an instance, at once, and starts it again.
+    async fn restart(&self, row: &InstanceRow) -> crate::error::Result<()> {
+        let engine = self.engines.get(&row.engine)?;
+        let name = row.instance.container_name(&self.marks());
+        let there = engine.container(&name).await?.filter(|there| self.marks().vouches_for(&name, &there.labels));
+        if let Some(there) = there {
+            engine.stop(&there.id, Duration::ZERO).await?;
+            engine.start(&there.id).await?;
+        }
+        Ok(())
     }
 
     /// The address this host reaches a port at, of an instance that runs now.
