@@ -39,7 +39,10 @@ impl provider::Guest for Addon {
         progress::step("starting Redis");
         let environment = [Pair { name: "REDIS_PASSWORD".to_owned(), value: password.clone() }];
         // Waits until it answers. When it does not, the host takes it away again.
-        services::start(SERVICE, &environment)?;
+        services::start(SERVICE, &environment).inspect_err(|_| {
+            // An error promises that nothing is left.
+            fs::remove_file(file(&request.key)).ok();
+        })?;
         Ok(provider::Provisioned {
             id: format!("redis-{}", request.key.get(..12).unwrap_or_default()),
             private: password,

@@ -129,15 +129,17 @@ impl Services {
         let engine = self.engines.get(&row.engine)?;
         let rendered = self.rendered(addon, &row)?;
         let there = engine.container(&rendered.container.name).await?;
-        self.converge(&*engine, &row, &rendered, there.as_ref()).await?;
+        let done = self.converge(&*engine, &row, &rendered, there.as_ref()).await?;
         if let Err(error) = self.wait_ready(&*engine, addon, service, &rendered).await {
-            // What is not ready serves nobody; asking again makes it anew.
-            self.store.set_wanted(instance, Wanted::Stopped)?;
             if let Error::ServiceNotReady { log, .. } = &error {
                 self.store.note_failure(instance, 0, None, Some(log))?;
             }
-            engine.stop(&rendered.container.name, GRACE).await?;
-            engine.remove(&rendered.container.name).await?;
+            // What was started for this and is not ready serves nobody. What ran before may serve others, and stays.
+            if done.is_some() {
+                self.store.set_wanted(instance, Wanted::Stopped)?;
+                engine.stop(&rendered.container.name, GRACE).await?;
+                engine.remove(&rendered.container.name).await?;
+            }
             return Err(error);
         }
         Ok(())

@@ -15,7 +15,6 @@ use crate::bindings::imports::lodger::addon::services::{Address, Executed, Host}
 use crate::bindings::{GuestError, Pair};
 use crate::engine::{Exec, Status};
 use crate::error::{Error, Kind};
-use crate::id::Id;
 use crate::manifest::{Service, StartMode};
 use crate::network::{Endpoint, Endpoints};
 use crate::registry::Addon;
@@ -58,7 +57,7 @@ type Answer<T> = Result<T, GuestError>;
 impl OwnServices {
     fn declared(&self, name: &str) -> Answer<&Service> {
         let services = &self.addon.manifest.services;
-        let found = Id::nearest(name).and_then(|id| services.iter().find(|service| service.name == id));
+        let found = services.iter().find(|service| service.name.as_str() == name);
         found.ok_or_else(|| GuestError::NotFound(format!("the manifest declares no service `{}`", shown(name, 60))))
     }
 
