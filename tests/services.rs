@@ -6,6 +6,7 @@
 
 mod faults;
 pub mod guests;
+mod oakestra;
 mod outages;
 mod postgres;
 mod redis;

@@ -202,7 +202,12 @@ impl Marks<'_> {
         // Several instances of one service in a network would share its name: those of resources have only their own.
         let known_as = match plan.service.start {
             StartMode::Provision => vec![name.to_owned()],
-            StartMode::Enable | StartMode::Manual => vec![name.to_owned(), instance.service.to_string()],
+            StartMode::Enable | StartMode::Manual => {
+                let mut names = vec![name.to_owned(), instance.service.to_string()];
+                let declared = &plan.service.declared_name;
+                names.extend(Some(declared.clone()).filter(|name| is_host_name(name) && !names.contains(name)));
+                names
+            }
         };
         let own = [String::new()];
         let declared = match &plan.service.networks[..] {
@@ -252,6 +257,11 @@ impl Marks<'_> {
         }
         (mounted, volumes)
     }
+}
+
+/// What can be looked up as it is written.
+fn is_host_name(name: &str) -> bool {
+    name.len() <= 63 && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_')
 }
 
 impl Rendered {

@@ -31,7 +31,8 @@ pub(crate) fn build() -> anyhow::Result<()> {
     for addon in std::fs::read_dir(&guests)? {
         let dir = addon?.path();
         let Some(name) = dir.file_name().and_then(|name| name.to_str()) else { continue };
-        if dir.join("addon.json").exists() {
+        // An addon of services only has nothing to build.
+        if dir.join("addon.json").exists() && dir.join("Cargo.toml").exists() {
             put(&built.join(format!("{}.wasm", name.replace('-', "_"))), &dir.join(format!("{name}.wasm")))?;
         }
     }

@@ -77,7 +77,7 @@ fn refuse(service: &Service, path: &str, policy: &ServicePolicy, refusals: &mut 
             "remove the line, or set `egress = true` under [grant] in lodger.toml",
         ));
     }
-    for name in service.capabilities.iter().filter(|name| !policy.capabilities.contains(name)) {
+    for name in service.capabilities.iter().flatten().filter(|name| !policy.capabilities.contains(name)) {
         refusals.push(refusal(
             format!("{path}.capabilities"),
             format!("the policy gives no service {name}"),
@@ -118,7 +118,7 @@ fn grant(service: &Service, path: &str, policy: &ServicePolicy, refusals: &mut V
         host_ports: service.ports.values().flatten().copied().collect(),
         egress: service.egress,
         writable_root: service.writable_root,
-        capabilities: service.capabilities.clone(),
+        capabilities: service.capabilities.clone().unwrap_or_else(|| policy.capabilities.clone()),
     }
 }
 
@@ -164,7 +164,11 @@ fn describe(service: &Service, grant: &ServiceGrant, path: &str, policy: &Servic
     }
     if !grant.capabilities.is_empty() {
         let capabilities = grant.capabilities.join(", ");
-        add(true, format!("use {capabilities} of root's powers within the containers of {name}"), ".capabilities");
+        let what = format!("use {capabilities} of root's powers within the containers of {name}");
+        match &service.capabilities {
+            Some(_) => add(true, what, ".capabilities"),
+            None => add(true, what, ": no capabilities, so those the policy gives"),
+        }
     }
     if !service.environment.is_empty() {
         let names: Vec<&str> = service.environment.keys().map(String::as_str).collect();

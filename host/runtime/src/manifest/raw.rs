@@ -139,8 +139,7 @@ pub(super) struct Service {
     pub egress: bool,
     #[serde(default)]
     pub writable_root: bool,
-    #[serde(default)]
-    pub capabilities: Vec<String>,
+    pub capabilities: Option<Vec<String>>,
     #[serde(default)]
     pub limits: ServiceLimits,
 }

@@ -24,6 +24,8 @@ const READY_MAX_MS: u64 = 600_000;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {
     pub name: Id,
+    /// `service_name` as written; siblings know the service by it too.
+    pub declared_name: String,
     pub image: ImageRef,
     /// Replaces the image's own command.
     pub command: Option<Vec<String>>,
@@ -43,7 +45,8 @@ pub struct Service {
     pub egress: bool,
     /// The container may write outside its volumes, `/tmp` and `/run`.
     pub writable_root: bool,
-    pub capabilities: Vec<String>,
+    /// `None` has those the policy gives.
+    pub capabilities: Option<Vec<String>>,
     pub limits: ServiceLimits,
 }
 
@@ -129,7 +132,9 @@ fn one(found: &mut Found, raw: &Raw, path: &str, service: &raw::Service) -> Opti
         }
     }
     found.unique(&format!("{path}.networks"), &service.networks);
+    capabilities(found, &format!("{path}.capabilities"), service.capabilities.as_deref().unwrap_or_default());
     Some(Service {
+        declared_name: service.service_name.clone(),
         command: command(found, &format!("{path}.command"), service.command.as_ref()),
         environment: environment(found, &format!("{path}.environment"), &service.environment.0),
         labels: labels(found, &format!("{path}.labels"), &service.labels.0),
@@ -140,7 +145,7 @@ fn one(found: &mut Found, raw: &Raw, path: &str, service: &raw::Service) -> Opti
         ready: ready(found, &format!("{path}.ready"), service.ready.as_ref()),
         egress: service.egress,
         writable_root: service.writable_root,
-        capabilities: capabilities(found, &format!("{path}.capabilities"), &service.capabilities),
+        capabilities: service.capabilities.clone(),
         limits: limits(found, &format!("{path}.limits"), &service.limits),
         name: name?,
         image: image?,
@@ -279,12 +284,11 @@ fn ready(found: &mut Found, path: &str, ready: Option<&raw::Ready>) -> Option<Re
     Some(Ready { probe, timeout: Duration::from_millis(ms) })
 }
 
-fn capabilities(found: &mut Found, path: &str, names: &[String]) -> Vec<String> {
+fn capabilities(found: &mut Found, path: &str, names: &[String]) {
     found.unique(path, names);
     for name in names.iter().filter(|name| !CAPABILITIES.contains(&name.as_str())) {
         found.add(path, format!("`{}` is never given; there are {}", shown(name, 40), CAPABILITIES.join(", ")));
     }
-    names.to_vec()
 }
 
 fn limits(found: &mut Found, path: &str, limits: &raw::ServiceLimits) -> ServiceLimits {
