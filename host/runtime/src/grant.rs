@@ -14,12 +14,13 @@ use sha2::{Digest as _, Sha256};
 use crate::compiler::hex;
 use crate::env;
 use crate::hook::HookName;
-use crate::id::AddonId;
-use crate::limits::{DEFAULT_DEADLINE_MS, Deadlines, Limit, Limits};
+use crate::id::{AddonId, Id};
+use crate::limits::{DEFAULT_DEADLINE_MS, Deadlines, Limit, Limits, SCHEDULE_DEADLINE_MS};
 use crate::manifest::{Manifest, Problem, Setting};
 use crate::outbound::Destination;
 use crate::policy::Policy;
 use crate::sandbox::{Extension, Import, classify_import};
+use crate::slot::{Offers, SCHEDULER, Slot};
 
 pub use services::ServiceGrant;
 
@@ -29,6 +30,8 @@ pub(crate) struct Facts {
     /// With their versions, as the component names them.
     pub imports: Vec<String>,
     pub hooks: Vec<HookName>,
+    /// Every interface, without version. Empty until the component was looked at.
+    pub exports: Vec<String>,
 }
 
 /// Everything an addon may touch.
@@ -36,6 +39,9 @@ pub(crate) struct Facts {
 pub struct Grant {
     #[serde(rename = "addon")]
     pub id: AddonId,
+    /// The slot it fills.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Id>,
     pub hooks: Vec<HookName>,
     pub limits: Limits,
     pub deadlines_ms: Deadlines,
@@ -69,16 +75,17 @@ impl Grant {
         manifest: &Manifest,
         policy: &Policy,
         facts: &Facts,
-        extension: Option<&Extension>,
+        offers: &Offers<'_>,
     ) -> Result<Grant, Vec<Problem>> {
         let mut refusals = Vec::new();
         let mut lines = Vec::new();
         refuse_what_is_not_here_yet(manifest, &mut refusals);
+        replaces(manifest, policy, facts, offers.slots, &mut refusals, &mut lines);
         let limits = limits(manifest, policy, &mut refusals, &mut lines);
         let deadlines_ms = deadlines(manifest, policy, facts, &mut refusals, &mut lines);
         config_vars(manifest, policy, &mut refusals, &mut lines);
         network(manifest, policy, &mut refusals, &mut lines);
-        let denied_imports = imports(manifest, facts, extension, &mut refusals, &mut lines);
+        let denied_imports = imports(manifest, facts, offers.extension, &mut refusals, &mut lines);
         surroundings(manifest, &mut lines);
         let services = services::services(manifest, policy, &mut refusals, &mut lines);
         if !refusals.is_empty() {
@@ -86,6 +93,7 @@ impl Grant {
         }
         let mut grant = Grant {
             id: manifest.id.clone(),
+            replaces: manifest.replaces.clone(),
             hooks: facts.hooks.clone(),
             limits,
             deadlines_ms,
@@ -122,7 +130,6 @@ fn refusal(path: impl Into<String>, message: impl Into<String>, hint: impl Into<
 fn refuse_what_is_not_here_yet(manifest: &Manifest, refusals: &mut Vec<Problem>) {
     let asks = [
         ("capabilities.events", !manifest.events.is_empty(), "delivers no events"),
-        ("replaces", manifest.replaces.is_some(), "has no slots to fill"),
         ("depends", !manifest.depends.is_empty(), "resolves no dependencies"),
     ];
     for (path, asked, lack) in asks {
@@ -134,6 +141,44 @@ fn refuse_what_is_not_here_yet(manifest: &Manifest, refusals: &mut Vec<Problem>)
             ));
         }
     }
+}
+
+/// Admits the slot it fills: one the host has, that the policy gives to addons, and whose interface the component exports.
+fn replaces(
+    manifest: &Manifest,
+    policy: &Policy,
+    facts: &Facts,
+    slots: &[Slot],
+    refusals: &mut Vec<Problem>,
+    lines: &mut Vec<Line>,
+) {
+    let Some(name) = &manifest.replaces else { return };
+    let Some(slot) = slots.iter().find(|slot| slot.name == *name) else {
+        let there: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
+        let hint = format!("remove it, or name one of the slots there are: {}", there.join(", "));
+        return refusals.push(refusal("replaces", format!("this host has no slot `{name}`"), hint));
+    };
+    if !policy.slots.contains(name) {
+        refusals.push(refusal(
+            "replaces",
+            format!("asks to fill the slot `{name}`, which the policy gives to no addon"),
+            format!("remove it, or add it in lodger.toml under [grant]: `slots = [\"{name}\"]`"),
+        ));
+    }
+    let looked_at = manifest.component.is_none() || !facts.exports.is_empty();
+    if looked_at && !facts.exports.contains(&slot.export) {
+        refusals.push(refusal(
+            "replaces",
+            format!("the component does not export `{}`, which whoever fills the slot `{name}` must", slot.export),
+            "export it, or remove `replaces` from addon.json",
+        ));
+    }
+    let what = match name.as_str() {
+        SCHEDULER => "decide on which engine the services of all other addons go, while it is enabled".to_owned(),
+        _ => format!("stand in for the `{name}` of this host, while it is enabled"),
+    };
+    let because = format!("addon.json: replaces; lodger.toml: grant.slots has `{name}`");
+    lines.push(Line { may: true, what, because });
 }
 
 fn limits(manifest: &Manifest, policy: &Policy, refusals: &mut Vec<Problem>, lines: &mut Vec<Line>) -> Limits {
@@ -221,6 +266,10 @@ fn deadlines(
     for hook in &facts.hooks {
         let default = DEFAULT_DEADLINE_MS.min(policy.deadline_ms);
         let (ms, because) = match (asked.get(hook.name()), asked.get("default")) {
+            // Somebody waits for a service meanwhile, and the built-in could have decided.
+            (None, asked) if *hook == HookName::Schedule => {
+                (SCHEDULE_DEADLINE_MS.min(asked.copied().unwrap_or(default)), "default".to_owned())
+            }
             (Some(&ms), _) => (ms, format!("addon.json: limits.deadlines_ms.{hook}")),
             (None, Some(&ms)) => (ms, "addon.json: limits.deadlines_ms.default".to_owned()),
             (None, None) => (default, "default".to_owned()),

@@ -51,6 +51,7 @@ impl Services {
     pub async fn reconcile(&self, id: &AddonId, addon: Option<&Addon>) -> Result<Vec<Repair>> {
         let rows = self.store.instances(id)?;
         let engines: BTreeSet<String> = rows.iter().map(|row| row.engine.clone()).collect();
+        let recorded: BTreeSet<String> = rows.iter().map(|row| row.instance.container_name(&self.marks())).collect();
         let mut repairs = Vec::new();
         for name in engines {
             let engine = self.engines.get(&name)?;
@@ -68,13 +69,15 @@ impl Services {
                     Err(error) => repairs.push(Repair::of(&row.instance, "failed", Some(with_source(&error)))),
                 }
             }
+            // One engine may have two names in the policy: what is recorded under the other is seen here too.
+            let (others, left): (Vec<_>, Vec<_>) = there.into_iter().partition(|(name, _)| recorded.contains(name));
             // What a run that was killed has left: ours, and no row wants it.
-            for (name, container) in there {
+            for (name, container) in left {
                 if self.marks().vouches_for(&name, &container.labels) {
                     engine.remove(&container.id).await?;
                 }
             }
-            if rows.iter().all(|row| row.wanted != Wanted::Running) {
+            if others.is_empty() && rows.iter().all(|row| row.wanted != Wanted::Running) {
                 self.remove_networks(&*engine, id).await?;
             }
         }
