@@ -5,6 +5,7 @@
 //! a policy that got tighter or a component that imports more is noticed before the next call.
 
 mod services;
+mod slots;
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ use crate::manifest::{Manifest, Problem, Setting};
 use crate::outbound::Destination;
 use crate::policy::Policy;
 use crate::sandbox::{Extension, Import, classify_import};
-use crate::slot::{Offers, SCHEDULER, Slot};
+use crate::slot::Offers;
 
 pub use services::ServiceGrant;
 
@@ -80,7 +81,7 @@ impl Grant {
         let mut refusals = Vec::new();
         let mut lines = Vec::new();
         refuse_what_is_not_here_yet(manifest, &mut refusals);
-        replaces(manifest, policy, facts, offers.slots, &mut refusals, &mut lines);
+        slots::replaces(manifest, policy, facts, offers.slots, &mut refusals, &mut lines);
         let limits = limits(manifest, policy, &mut refusals, &mut lines);
         let deadlines_ms = deadlines(manifest, policy, facts, &mut refusals, &mut lines);
         config_vars(manifest, policy, &mut refusals, &mut lines);
@@ -141,44 +142,6 @@ fn refuse_what_is_not_here_yet(manifest: &Manifest, refusals: &mut Vec<Problem>)
             ));
         }
     }
-}
-
-/// Admits the slot it fills: one the host has, that the policy gives to addons, and whose interface the component exports.
-fn replaces(
-    manifest: &Manifest,
-    policy: &Policy,
-    facts: &Facts,
-    slots: &[Slot],
-    refusals: &mut Vec<Problem>,
-    lines: &mut Vec<Line>,
-) {
-    let Some(name) = &manifest.replaces else { return };
-    let Some(slot) = slots.iter().find(|slot| slot.name == *name) else {
-        let there: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
-        let hint = format!("remove it, or name one of the slots there are: {}", there.join(", "));
-        return refusals.push(refusal("replaces", format!("this host has no slot `{name}`"), hint));
-    };
-    if !policy.slots.contains(name) {
-        refusals.push(refusal(
-            "replaces",
-            format!("asks to fill the slot `{name}`, which the policy gives to no addon"),
-            format!("remove it, or add it in lodger.toml under [grant]: `slots = [\"{name}\"]`"),
-        ));
-    }
-    let looked_at = manifest.component.is_none() || !facts.exports.is_empty();
-    if looked_at && !facts.exports.contains(&slot.export) {
-        refusals.push(refusal(
-            "replaces",
-            format!("the component does not export `{}`, which whoever fills the slot `{name}` must", slot.export),
-            "export it, or remove `replaces` from addon.json",
-        ));
-    }
-    let what = match name.as_str() {
-        SCHEDULER => "decide on which engine the services of all other addons go, while it is enabled".to_owned(),
-        _ => format!("stand in for the `{name}` of this host, while it is enabled"),
-    };
-    let because = format!("addon.json: replaces; lodger.toml: grant.slots has `{name}`");
-    lines.push(Line { may: true, what, because });
 }
 
 fn limits(manifest: &Manifest, policy: &Policy, refusals: &mut Vec<Problem>, lines: &mut Vec<Line>) -> Limits {

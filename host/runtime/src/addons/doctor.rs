@@ -135,7 +135,9 @@ impl Host {
                 }
                 continue;
             };
-            add(Severity::Note, format!("addon `{plugin}` fills it"), None);
+            let idle = is_scheduler && self.services.engines.only().is_some();
+            let idle = if idle { ", and is not asked: the policy names one engine" } else { "" };
+            add(Severity::Note, format!("addon `{plugin}` fills it{idle}"), None);
             if !is_scheduler {
                 continue;
             }
