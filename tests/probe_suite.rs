@@ -9,6 +9,7 @@ mod together;
 use lodger::{Add, CallRow, Candidate, Done, HookRequest, Host, Limit, Outcome, Resource, ServiceRequest};
 use serde_json::Value;
 
+use crate::services::guests;
 use crate::support::{Lab, SECRET, Told, addon, component, id, probe_manifest, run};
 
 /// One test per probe, named as the probe; the file's name is checked when this is compiled.
@@ -83,6 +84,10 @@ probes! {
     scheduler_elsewhere => answers::an_engine_that_is_no_candidate_is_refused,
     scheduler_endless => bounds::a_scheduler_has_a_second,
     secret_echo => shown::the_secret_appears_nowhere,
+    services_crowd => guests::a_few_commands_at_a_time,
+    services_endless => guests::a_command_that_does_not_end_is_ended,
+    services_exec => guests::commands_are_bounded,
+    services_reach => guests::only_its_own_services,
     settings_reach => held,
     sleep_loop => bounds::stopped_at_the_deadline,
     tcp_granted => network::tcp_reaches_what_is_granted,

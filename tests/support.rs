@@ -278,6 +278,11 @@ pub struct Running {
 }
 
 impl Running {
+    /// Of its process.
+    pub fn id(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     pub fn wait(mut self) -> Ran {
         let output = self.child.take().unwrap().wait_with_output().unwrap();
         Ran::of(&self.args.iter().map(String::as_str).collect::<Vec<_>>(), output)

@@ -1,4 +1,4 @@
-//! The benchmark: what a hook call costs beside the bare thing, in one run.
+//! The benchmark: what a hook call, and a service, costs beside the bare thing, in one run.
 //!
 //! Each ratio is the median over rounds in which both sides take turns, so that a busy neighbour slows both. Run by
 //! `cargo xtask bench`, which builds what this needs.
@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark starts the processes it measures")]
 
 mod bare;
+mod services;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -238,6 +239,9 @@ async fn measure() -> anyhow::Result<Figures> {
 
     eprintln!("a home of {MANY} addons");
     many(&mut figures).await?;
+
+    eprintln!("services, beside the engine's own command");
+    services::measure(&mut figures).await?;
     Ok(figures)
 }
 

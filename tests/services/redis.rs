@@ -16,7 +16,6 @@ impl Client {
         client
     }
 
-    #[expect(clippy::disallowed_methods, reason = "an app reaches its service")]
     fn anonymous(address: &str) -> Client {
         Client(BufReader::new(TcpStream::connect(address).unwrap()))
     }
@@ -46,7 +45,7 @@ fn parts(url: &str) -> (String, String, String) {
     (user.to_owned(), password.to_owned(), rest.strip_suffix("/0").unwrap().to_owned())
 }
 
-fn url(site: &Site, app: &str) -> String {
+pub fn url(site: &Site, app: &str) -> String {
     site.lab.json(&["env", app])["REDIS_URL"].as_str().unwrap().to_owned()
 }
 
@@ -109,7 +108,6 @@ fn every_app_has_a_redis_of_its_own_that_outlives_its_container() {
 fn wait_for(url: &str) {
     let (user, password, address) = parts(url);
     crate::support::until(|| {
-        #[expect(clippy::disallowed_methods, reason = "an app reaches its service")]
         let stream = TcpStream::connect(&address).ok()?;
         let mut client = Client(BufReader::new(stream));
         let request = format!("AUTH {user} {password}\r\nPING\r\n");

@@ -14,8 +14,10 @@ mod reconcile;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
+
+use tokio::sync::Semaphore;
 
 use crate::engine::{About, Container, Engine, Fault, Status};
 use crate::error::{Error, Result};
@@ -50,6 +52,8 @@ pub(crate) struct Services {
     pub policy: ServicePolicy,
     pub progress: Option<ProgressSink>,
     pub outbound: Arc<Outbound>,
+    /// Of instances that guests run commands in just now.
+    pub execs: Mutex<BTreeMap<Instance, Weak<Semaphore>>>,
 }
 
 /// A service of an addon, as declared and as granted.
@@ -76,6 +80,7 @@ impl Services {
             policy: policy.clone(),
             outbound,
             progress,
+            execs: Mutex::default(),
         }
     }
 
@@ -148,6 +153,23 @@ impl Services {
         Ok(())
     }
 
+    /// Makes the networks of an addon before the first of its services needs them.
+    pub async fn prepare(&self, addon: &Addon, engine: &str) -> Result<()> {
+        let engine = self.engines.get(engine)?;
+        for (service, grant) in addon.manifest.services.iter().zip(&addon.grant.services) {
+            let Some(pin) = self.store.pin(&addon.id, &service.name, &grant.image)? else { continue };
+            // Which networks it joins depends on whether it has ports, not on which.
+            let ports = service.ports.keys().map(|&port| (port, port)).collect();
+            let alone = addon.manifest.services.len() == 1;
+            let plan = Plan { service, grant, alone, pin: &pin, ports: &ports, environment: BTreeMap::new() };
+            let instance = Instance { addon: addon.id.clone(), service: service.name.clone(), resource: String::new() };
+            for network in &self.marks().render(&instance, &plan, &self.policy).networks {
+                engine.create_network(network).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// What the instance should be on its engine.
     fn rendered(&self, addon: &Addon, row: &InstanceRow) -> Result<Rendered> {
         let instance = &row.instance;
@@ -168,7 +190,8 @@ impl Services {
         if let Some(sealed) = &row.environment {
             environment.extend(self.opened(instance, sealed)?);
         }
-        let plan = Plan { service, grant, pin: &pin, ports: &row.ports, environment };
+        let alone = addon.manifest.services.len() == 1;
+        let plan = Plan { service, grant, alone, pin: &pin, ports: &row.ports, environment };
         Ok(self.marks().render(instance, &plan, &self.policy))
     }
 
@@ -224,13 +247,15 @@ impl Services {
         Ok(Some(what))
     }
 
-    /// Commits what should become of all instances of an addon, or of one resource, and does it.
+    /// Commits what should become of all instances of an addon, or of one resource, and does it. Networks stay for as long
+    /// as the addon is enabled, since making them takes as long as starting a container.
     ///
     /// # Errors
     /// With nothing changed, when an engine does not answer.
     pub async fn end(&self, id: &AddonId, resource: Option<&str>, wanted: Wanted) -> Result<Vec<Repair>> {
         let rows = self.store.instances(id)?;
-        for engine in rows.iter().map(|row| row.engine.as_str()).collect::<BTreeSet<_>>() {
+        let engines: BTreeSet<String> = rows.iter().map(|row| row.engine.clone()).collect();
+        for engine in &engines {
             self.engines.get(engine)?.about().await?;
         }
         for row in rows {
@@ -239,7 +264,17 @@ impl Services {
                 self.store.set_wanted(&row.instance, wanted)?;
             }
         }
-        self.reconcile(id, None).await
+        let repairs = self.reconcile(id, None).await?;
+        if resource.is_none() && self.store.has_images(id)? {
+            for name in self.engines.names() {
+                match self.remove_networks(&*self.engines.get(&name)?, id).await {
+                    // Nothing of the addon is there, as far as anybody knows.
+                    Err(error) if error.is_unreachable() && !engines.contains(&name) => {}
+                    done => done?,
+                }
+            }
+        }
+        Ok(repairs)
     }
 
     /// Makes what a resource had run again, as it was, and waits until it is ready.
@@ -262,12 +297,8 @@ impl Services {
 
     /// What the engines that have any instance say of themselves.
     pub async fn about(&self) -> Result<Vec<(String, Result<About>)>> {
-        let mut names = BTreeSet::new();
-        for addon in self.store.addons_with_instances()? {
-            names.extend(self.store.instances(&addon)?.into_iter().map(|row| row.engine));
-        }
         let mut engines = Vec::new();
-        for name in names {
+        for name in self.store.engines()? {
             let about = match self.engines.get(&name) {
                 Ok(engine) => engine.about().await.map_err(Error::from),
                 Err(error) => Err(error),

@@ -17,7 +17,8 @@ wit_bindgen::generate!({
     generate_all,
 });
 
-pub use lodger::addon::{progress, settings, types::Error};
+pub use lodger::addon::types::{Error, Pair};
+pub use lodger::addon::{progress, services, settings};
 
 /// The quota that the host's tests give every probe.
 pub const MAX_BYTES: u64 = 1 << 20;

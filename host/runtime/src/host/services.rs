@@ -39,6 +39,7 @@ impl Host {
         for service in &addon.manifest.services {
             self.services.pin(&addon.id, service, &engine).await?;
         }
+        self.services.prepare(addon, &engine).await?;
         for service in Services::of_addon(addon) {
             let instance = Instance { addon: addon.id.clone(), service, resource: String::new() };
             self.services.run(addon, &instance, None, Some(&engine)).await?;
@@ -95,8 +96,14 @@ impl Host {
     pub async fn reconcile(&self, only: Option<&AddonId>) -> Result<Vec<Repair>> {
         let mut repairs = Vec::new();
         let mut unreachable = None;
+        let seen = self.services.see().await?;
         for id in self.store.addons_with_instances()?.into_iter().filter(|id| only.is_none_or(|only| only == id)) {
             let done = match self.lock(&id).await {
+                Ok(locked)
+                    if locked.state == AddonState::Enabled && self.services.was_well(&locked.addon, &seen)? =>
+                {
+                    continue;
+                }
                 Ok(locked) => self.reconcile_locked(&id, Some(&locked.addon), &locked.state).await,
                 Err(Error::Busy { .. }) => continue,
                 // Its services may not run as they do, but what is to go can go.

@@ -5,8 +5,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
 
 use super::Guest;
 use crate::bindings::imports::lodger::addon::services::{Address, Executed, Host};
@@ -28,6 +30,8 @@ const STDIN_MAX: usize = 1 << 20;
 const ARGUMENTS_MAX: usize = 256;
 const ARGUMENT_MAX: usize = 4096;
 const VALUE_MAX: usize = 4096;
+/// Commands at a time in one instance.
+const EXECS_MAX: usize = 4;
 /// Kept of a call's time to restart a container whose command has not ended.
 const RESTART: Duration = Duration::from_secs(2);
 
@@ -146,7 +150,14 @@ impl OwnServices {
             return Err(GuestError::Invalid(message));
         }
         let row = self.row(self.declared(name)?)?;
-        let timeout = self.deadline.saturating_duration_since(Instant::now()).saturating_sub(RESTART);
+        let turns = self.services.turns(&row.instance);
+        let turn = tokio::time::timeout(self.time_left(), turns.acquire()).await;
+        let timeout = self.time_left();
+        // A command that was not given any time would only be started to have the container restarted.
+        if turn.is_err() || timeout.is_zero() {
+            let message = format!("too little time is left in this call to run a command in `{name}`");
+            return Err(GuestError::Unavailable(message));
+        }
         let exec = Exec { command, stdin, output_max: OUTPUT_MAX, timeout };
         let executed = self.services.exec(&row, &exec).await.map_err(|error| told(&error))?;
         let Some(exit_code) = executed.exit_code else {
@@ -161,9 +172,16 @@ impl OwnServices {
         })
     }
 
+    fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now()).saturating_sub(RESTART)
+    }
+
     async fn logs(&self, name: &str) -> Answer<String> {
         let row = self.row(self.declared(name)?)?;
-        self.services.logs(&row, OUTPUT_MAX).await.map_err(|error| told(&error))
+        let mut log = self.services.logs(&row, OUTPUT_MAX).await.map_err(|error| told(&error))?;
+        // Escaping has made it longer.
+        log.drain(..log.ceil_char_boundary(log.len().saturating_sub(OUTPUT_MAX)));
+        Ok(log)
     }
 }
 
@@ -211,7 +229,18 @@ impl Host for Guest {
 }
 
 impl Services {
-    /// Runs a command in an instance, a few at a time. One that has not ended is ended by restarting the container.
+    /// Where commands in an instance take turns, for as long as any is at work or waits.
+    fn turns(&self, instance: &Instance) -> Arc<Semaphore> {
+        let mut all = self.execs.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, turns| turns.strong_count() > 0);
+        all.get(instance).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let turns = Arc::new(Semaphore::new(EXECS_MAX));
+            all.insert(instance.clone(), Arc::downgrade(&turns));
+            turns
+        })
+    }
+
+    /// Runs a command in an instance. One that has not ended is ended by restarting the container.
     async fn exec(&self, row: &InstanceRow, exec: &Exec) -> crate::error::Result<crate::engine::Executed> {
         let engine = self.engines.get(&row.engine)?;
         let name = self.running(&*engine, row).await?;

@@ -22,6 +22,10 @@ impl Engines {
         self.at.iter().any(|engine| engine.name.as_str() == name && matches!(engine.address, Address::Tls { .. }))
     }
 
+    pub fn names(&self) -> Vec<String> {
+        self.at.iter().map(|engine| engine.name.to_string()).collect()
+    }
+
     /// Those that this process has spoken to.
     pub fn connected(&self) -> Vec<Arc<dyn Engine>> {
         self.connected.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()

@@ -43,7 +43,51 @@ impl Repair {
     }
 }
 
+/// What all engines have of this home, by addon and name.
+pub(crate) type Seen = BTreeMap<String, BTreeMap<String, Container>>;
+
 impl Services {
+    /// One list per engine that has anything recorded. Engines that do not answer are left out, with their addons.
+    pub async fn see(&self) -> Result<Seen> {
+        let mut seen = Seen::new();
+        for name in self.store.engines()? {
+            let Ok(containers) = self.engines.get(&name)?.containers(LABEL_HOME, &self.marks().home_label()).await
+            else {
+                continue;
+            };
+            for container in containers {
+                let addon = container.labels.get(LABEL_ADDON).cloned().unwrap_or_default();
+                seen.entry(addon).or_default().insert(container.name.clone(), container);
+            }
+        }
+        Ok(seen)
+    }
+
+    /// Whether an addon was well when all engines were looked at: then nothing more is asked. What was not is looked at
+    /// again before anything is done, since others may have been at work meanwhile.
+    pub fn was_well(&self, addon: &Addon, seen: &Seen) -> Result<bool> {
+        let none = BTreeMap::new();
+        let there = seen.get(&addon.name).unwrap_or(&none);
+        let rows = self.store.instances(&addon.id)?;
+        let mut expected = 0;
+        for row in &rows {
+            match row.wanted {
+                Wanted::Gone => return Ok(false),
+                Wanted::Stopped => {}
+                Wanted::Running => {
+                    expected += 1;
+                    let rendered = self.rendered(addon, row)?;
+                    let found = there.get(&rendered.container.name);
+                    let well = found.is_some_and(|found| rendered.is(found) && found.status == Status::Running);
+                    if !well || row.failures > 0 {
+                        return Ok(false);
+                    }
+                }
+            }
+        }
+        Ok(there.len() == expected)
+    }
+
     /// Makes everything of an addon be as the store says. `addon` is needed where something of it should run.
     ///
     /// # Errors
@@ -69,16 +113,12 @@ impl Services {
                     Err(error) => repairs.push(Repair::of(&row.instance, "failed", Some(with_source(&error)))),
                 }
             }
-            // One engine may have two names in the policy: what is recorded under the other is seen here too.
-            let (others, left): (Vec<_>, Vec<_>) = there.into_iter().partition(|(name, _)| recorded.contains(name));
-            // What a run that was killed has left: ours, and no row wants it.
-            for (name, container) in left {
-                if self.marks().vouches_for(&name, &container.labels) {
+            // What a run that was killed has left: ours, and no row wants it. One engine may have two names in the policy:
+            // what is recorded under the other is seen here too.
+            for (name, container) in there {
+                if !recorded.contains(&name) && self.marks().vouches_for(&name, &container.labels) {
                     engine.remove(&container.id).await?;
                 }
-            }
-            if others.is_empty() && rows.iter().all(|row| row.wanted != Wanted::Running) {
-                self.remove_networks(&*engine, id).await?;
             }
         }
         Ok(repairs)
@@ -159,7 +199,7 @@ impl Services {
         Ok(ours.map(|container| (container.name.clone(), container)).collect())
     }
 
-    async fn remove_networks(&self, engine: &dyn Engine, id: &AddonId) -> Result<()> {
+    pub(super) async fn remove_networks(&self, engine: &dyn Engine, id: &AddonId) -> Result<()> {
         for network in engine.networks(LABEL_ADDON, &id.to_string()).await? {
             if self.marks().vouches_for(&network.name, &network.labels) {
                 match engine.remove_network(&network.name).await {

@@ -175,6 +175,13 @@ impl Store {
         })
     }
 
+    /// Engines that have anything.
+    pub fn engines(&self) -> Result<Vec<String>> {
+        self.read("list engines", |connection| {
+            collect(connection, "SELECT DISTINCT engine FROM instance ORDER BY engine", [], |row| row.get(0))
+        })
+    }
+
     /// What every engine has recorded, by its name.
     pub fn loads(&self) -> Result<BTreeMap<String, Load>> {
         self.read("count services", |connection| {
@@ -258,6 +265,13 @@ impl Store {
             let sql = "SELECT * FROM image WHERE addon = ?1 AND service = ?2 AND reference = ?3";
             let values = params![addon.to_string(), service.as_str(), reference];
             connection.prepare_cached(sql)?.query_row(values, pin).optional()
+        })
+    }
+
+    /// Whether an image was ever pinned for the addon: without one it has nothing on any engine.
+    pub fn has_images(&self, addon: &AddonId) -> Result<bool> {
+        self.read("look for images", |connection| {
+            connection.prepare_cached("SELECT 1 FROM image WHERE addon = ?1")?.exists([addon.to_string()])
         })
     }
 

@@ -1,0 +1,130 @@
+//! One PostgreSQL server for all apps, and in it a database and a role for each.
+//!
+//! What the server is (image, volume, port, limits) stands in `addon.json`. Its password is not there but made here, which is
+//! why `enable` starts it. Everything else is SQL, handed to `psql` in the server's own container, where the superuser
+//! needs no password: it goes in by stdin, since arguments can be read by others on the machine.
+
+mod passwords;
+mod sql;
+
+wit_bindgen::generate!({
+    path: "../../wit",
+    inline: "
+        package local:addon;
+        world addon {
+            include lodger:addon/imports@0.1.0;
+            export lodger:addon/setup@0.1.0;
+            export lodger:addon/provider@0.1.0;
+            export lodger:addon/url@0.1.0;
+        }
+    ",
+    generate_all,
+});
+
+use exports::lodger::addon::{provider, setup, url};
+use lodger::addon::types::{Error, Pair};
+use lodger::addon::{progress, services};
+
+const SERVICE: &str = "server";
+const PORT: u16 = 5432;
+/// No app's key is called so.
+const SUPERUSER: &str = "superuser";
+
+struct Addon;
+export!(Addon);
+
+impl setup::Guest for Addon {
+    fn enable() -> Result<(), Error> {
+        progress::step("starting PostgreSQL");
+        start()?;
+        psql(sql::CLOSE)
+    }
+
+    // Volume and passwords stay, so that what apps keep is there when the addon is enabled again.
+    fn disable() -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+impl provider::Guest for Addon {
+    fn provision(request: provider::ProvisionRequest) -> Result<provider::Provisioned, Error> {
+        if let Some(option) = request.options.first() {
+            return Err(Error::Invalid(format!("unknown option {:?}", option.name)));
+        }
+        let name = name(&request.key)?;
+        start()?;
+        progress::step("making the database");
+        let made = passwords::kept(&request.key).and_then(|password| {
+            psql(&sql::make(&name, &password))?;
+            Ok(password)
+        });
+        let password = made.inspect_err(|_| {
+            // An error must leave nothing behind, such as a role without its database. The error is the news, not this.
+            let _ = forget(&request.key, &name);
+        })?;
+        Ok(provider::Provisioned {
+            id: name,
+            private: password,
+            message: Some(format!("a database for {} is ready", request.app)),
+            log_drain_url: None,
+        })
+    }
+
+    fn unprovision(request: provider::UnprovisionRequest) -> Result<(), Error> {
+        let name = name(&request.key)?;
+        start()?;
+        forget(&request.key, &name)
+    }
+}
+
+impl url::Guest for Addon {
+    fn url(id: String, private: String) -> Result<String, Error> {
+        let at = services::endpoint(SERVICE, PORT)?;
+        Ok(format!("postgres://{id}:{private}@{}:{}/{id}", at.host, at.port))
+    }
+}
+
+/// Makes the server run, and waits until it answers. One that does is left alone, one that was just repaired may need a
+/// moment.
+fn start() -> Result<(), Error> {
+    let password = passwords::kept(SUPERUSER)?;
+    services::start(SERVICE, &[Pair { name: "POSTGRES_PASSWORD".to_owned(), value: password }])
+}
+
+/// Drops all that a key stands for. Already gone is fine.
+fn forget(key: &str, name: &str) -> Result<(), Error> {
+    psql(&sql::unmake(name))?;
+    passwords::forget(key)
+}
+
+/// The name of a resource's role and database. Made of the host's key alone: whatever an app is called, no SQL is made of it.
+fn name(key: &str) -> Result<String, Error> {
+    let digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    match key.get(..20) {
+        Some(start) if key.bytes().all(digit) => Ok(format!("app_{start}")),
+        _ => Err(Error::NotFound(format!("{key:?} is not a key of this addon"))),
+    }
+}
+
+/// Runs SQL as the superuser, up to the first error.
+fn psql(sql: &str) -> Result<(), Error> {
+    let command = [
+        "psql",
+        "--no-psqlrc",
+        "--quiet",
+        "--set=ON_ERROR_STOP=1",
+        // Without the line that an error is in: a password may stand there.
+        "--set=VERBOSITY=terse",
+        "--username=postgres",
+        "--dbname=postgres",
+    ];
+    let ran = services::exec(SERVICE, &command.map(str::to_owned), sql.as_bytes())?;
+    let stderr = String::from_utf8_lossy(&ran.stderr);
+    let why = || format!("psql: {}", stderr.lines().next().unwrap_or("it said nothing"));
+    match ran.exit_code {
+        0 => Ok(()),
+        // The connection is not there, or was lost.
+        2 => Err(Error::Unavailable(why())),
+        _ => Err(Error::Other(why())),
+    }
+}

@@ -1,0 +1,37 @@
+//! What the server is told. Names and passwords are letters, digits and underscores: nothing in them needs quoting.
+
+/// By default every role may enter every database: the server's own are for the superuser.
+pub const CLOSE: &str = "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC;\n";
+
+/// Makes a role and a database of its own that only it may enter. What is there stays, with this password.
+///
+/// A database cannot be made in a transaction. Interrupted anywhere, the same again finishes it. No app may take all of the
+/// server's connections, of which there are 100.
+pub fn make(name: &str, password: &str) -> String {
+    format!(
+        "-- A statement that fails is written to the server's log, this one with its password.
+        SET log_min_error_statement = panic;
+        SELECT 'CREATE ROLE {name}' WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}') \\gexec
+        ALTER ROLE {name} LOGIN CONNECTION LIMIT 20 PASSWORD '{password}';
+        SELECT 'CREATE DATABASE {name} OWNER {name}'
+            WHERE NOT EXISTS (SELECT FROM pg_database WHERE datname = '{name}') \\gexec
+        REVOKE ALL ON DATABASE {name} FROM PUBLIC;
+        "
+    )
+}
+
+/// Ends the role's connections and drops its database and itself.
+///
+/// A role that another app has granted something in its own database cannot be dropped yet. It stays without a login, and
+/// goes with the first database dropped after that one: every time, all that nothing depends on go.
+pub fn unmake(name: &str) -> String {
+    format!(
+        "SELECT 'ALTER ROLE {name} NOLOGIN', 'DROP OWNED BY {name}'
+            WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}') \\gexec
+        DROP DATABASE IF EXISTS {name} WITH (FORCE);
+        SELECT format('DROP ROLE %I', rolname) FROM pg_roles
+            WHERE rolname LIKE 'app\\_%' AND NOT rolcanlogin AND NOT EXISTS (
+                SELECT FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = pg_roles.oid) \\gexec
+        "
+    )
+}

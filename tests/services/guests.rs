@@ -1,0 +1,129 @@
+//! Hostile guests and their own services: what `lodger:addon/services` refuses, bounds and ends. Each probe asserts; its test
+//! is named in `../probe_suite.rs`, and is here because it needs an engine.
+
+use std::time::{Duration, Instant};
+
+use lodger::Outcome;
+use serde_json::{Value, json};
+
+use super::{Site, docker};
+use crate::support::{addon, id};
+
+/// The manifest of a probe that uses `services`, all of the small image that waits for commands.
+fn manifest(probe: &str, deadline_ms: u64, services: &[Value]) -> Value {
+    let service = |change: &Value| {
+        let mut service = json!({ "image": "lodger-test/shell:1" });
+        service.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        service
+    };
+    json!({
+        "name": "probe",
+        "version": "1.0.0",
+        "component": format!("{probe}.wasm"),
+        "config_vars": ["PROBE_URL"],
+        "capabilities": { "services": true },
+        "limits": { "deadlines_ms": { "default": deadline_ms } },
+        "services": services.iter().map(service).collect::<Vec<_>>(),
+    })
+}
+
+fn installed(probe: &str, deadline_ms: u64, services: &[Value]) -> (Site, String) {
+    let site = Site::new();
+    let addon = site.install_with(manifest(probe, deadline_ms, services));
+    (site, addon)
+}
+
+fn started_at(container: &str) -> String {
+    docker(&["inspect", "--format", "{{.State.StartedAt}}", container])
+}
+
+pub async fn only_its_own_services(probe: &str) {
+    let (site, addon) = installed(
+        probe,
+        120_000,
+        &[
+            json!({ "service_name": "always", "ports": { "8080": "0" } }),
+            json!({
+                "service_name": "shared", "start": "manual", "environment": { "GIVEN": "" }, "ports": { "8080": "0" },
+            }),
+            json!({ "service_name": "own", "start": "provision" }),
+        ],
+    );
+    site.lodger(&["enable", &addon]).ok();
+    for app in ["shop", "blog"] {
+        site.lodger(&["add", app, &addon]).ok();
+    }
+    for app in ["shop", "blog"] {
+        assert_eq!(site.lab.json(&["env", app])["PROBE_URL"], "ok://held");
+    }
+    assert_eq!(site.has("containers").len(), 4);
+    let refused = site.lodger(&["--json", "add", "refuser", &addon]).exits(1);
+    assert!(refused.stdout.contains("asked to refuse"), "{refused:?}");
+    assert_eq!(site.has("containers").len(), 4, "what it started went with it");
+    site.lodger(&["disable", &addon, "--force"]).ok();
+    assert_eq!(site.has("containers"), Vec::<String>::new(), "nor is left what it starts at the very end");
+    site.lodger(&["uninstall", &addon]).ok();
+    site.has_nothing();
+}
+
+pub async fn commands_are_bounded(probe: &str) {
+    let (site, addon) = installed(probe, 120_000, &[json!({ "service_name": "main" })]);
+    let enabling = site.lab.start(&["enable", &addon]);
+    let mut most = 0;
+    while let Some(bytes) = resident_bytes(enabling.id()) {
+        most = bytes;
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    enabling.wait().ok();
+    assert!(0 < most && most < 100_000_000, "{most} bytes for 100 MB of output");
+}
+
+/// The most that a process had in memory so far; `None` once it has ended.
+fn resident_bytes(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10)
+}
+
+pub async fn a_command_that_does_not_end_is_ended(probe: &str) {
+    let deadline_ms = 8_000;
+    let (site, addon) = installed(probe, deadline_ms, &[json!({ "service_name": "main" })]);
+    let enabling = site.lab.start(&["enable", &addon]);
+    let container = crate::support::until(|| site.has("containers").pop());
+    let first = crate::support::until(|| Some(started_at(&container)).filter(|at| !at.starts_with("0001")));
+    enabling.wait().ok();
+    assert_ne!(started_at(&container), first, "the container was restarted");
+    let processes = docker(&["top", &container]);
+    assert!(!processes.contains("yes"), "{processes}");
+    assert_eq!(site.lab.json(&["reconcile"]), json!([]), "it runs as it should");
+}
+
+pub async fn a_few_commands_at_a_time(probe: &str) {
+    let (site, name) = installed(probe, 60_000, &[json!({ "service_name": "main", "start": "manual" })]);
+    site.lodger(&["enable", &name]).ok();
+    site.lodger(&["add", "shop", &name]).ok();
+    let (host, shop, addon) = (site.lab.host().await, id("shop"), addon(&name));
+    let seen = async || match host.url(&shop, &addon, None).await.unwrap() {
+        Outcome::Completed(url) => url.strip_prefix("seen://").unwrap().parse::<usize>().unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let began = Instant::now();
+    let seen = tokio::join!(seen(), seen(), seen(), seen(), seen(), seen(), seen());
+    let seen: [usize; 7] = seen.into();
+    let most = seen.into_iter().max().unwrap();
+    assert!((2..=4).contains(&most), "{seen:?}");
+    assert!(began.elapsed().as_secs() >= 2, "one round after the other");
+}
+
+#[test]
+fn a_guest_that_uses_services_needs_the_line_that_says_so() {
+    let site = Site::new();
+    let mut manifest = manifest("services_reach", 1000, &[json!({ "service_name": "always" })]);
+    manifest["capabilities"] = json!({});
+    let package = site.package(manifest);
+    let error = site.lodger(&["--json", "install", package.to_str().unwrap(), "--yes"]).fails_with(1, "grant-refused");
+    let problem = &error["problems"][0];
+    assert!(problem["message"].as_str().unwrap().contains("lodger:addon/services"), "{error}");
+    assert_eq!(problem["hint"], "write \"services\": true under `capabilities` of addon.json");
+    site.has_nothing();
+}
