@@ -36,8 +36,10 @@ pub(super) fn replaces(
         ));
     }
     let what = match name.as_str() {
-        SCHEDULER => "decide on which engine the services of all other addons go, while it is enabled".to_owned(),
-        _ => format!("stand in for the `{name}` of this host, while it is enabled"),
+        SCHEDULER => {
+            "decide on which engine the services of all other addons go, told their names, images and limits".to_owned()
+        }
+        _ => format!("stand in for the `{name}` of this host"),
     };
     let because = format!("addon.json: replaces; lodger.toml: grant.slots has `{name}`");
     lines.push(Line { may: true, what, because });
