@@ -6,7 +6,7 @@ mod network;
 mod shown;
 mod together;
 
-use lodger::{Add, CallRow, Done, Host, Limit, Outcome, Resource};
+use lodger::{Add, CallRow, Candidate, Done, HookRequest, Host, Limit, Outcome, Resource, ServiceRequest};
 use serde_json::Value;
 
 use crate::services::guests;
@@ -81,6 +81,8 @@ probes! {
     read_only_data => answers::read_hooks_see_read_only_data,
     refuses => answers::every_refusal_keeps_its_code_and_text,
     rename_onto_itself => held,
+    scheduler_elsewhere => answers::an_engine_that_is_no_candidate_is_refused,
+    scheduler_endless => bounds::a_scheduler_has_a_second,
     secret_echo => shown::the_secret_appears_nowhere,
     services_crowd => guests::a_few_commands_at_a_time,
     services_endless => guests::a_command_that_does_not_end_is_ended,
@@ -192,6 +194,21 @@ impl Probe {
         drop(self.host);
         self.lab
     }
+}
+
+/// What a scheduler is asked where one engine answers.
+fn schedule_request() -> HookRequest {
+    let asked = ServiceRequest { addon: "local/web".to_owned(), key: None, services: Vec::new() };
+    let here = Candidate {
+        engine: "here".to_owned(),
+        labels: Vec::new(),
+        memory_bytes: 1 << 30,
+        millicpus: 1000,
+        free_memory_bytes: 1 << 30,
+        free_millicpus: 1000,
+        instances: 0,
+    };
+    HookRequest::Schedule(asked, vec![here])
 }
 
 /// The guest says itself that the sandbox held.

@@ -11,6 +11,7 @@ mod outages;
 mod postgres;
 mod redis;
 mod refused;
+mod slots;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -101,6 +102,7 @@ impl Site {
 }
 
 impl Drop for Site {
+    #[expect(clippy::disallowed_methods, reason = "what a failed test has left goes, too")]
     fn drop(&mut self) {
         for (kind, remove) in [("containers", "rm"), ("networks", "network"), ("volumes", "volume")] {
             for name in self.has(kind) {

@@ -4,7 +4,7 @@ use std::fs;
 
 use lodger::{Answer, Limit, Outcome};
 
-use super::{PATIENT_MS, Probe, broken, refusal, trapped};
+use super::{PATIENT_MS, Probe, broken, refusal, schedule_request, trapped};
 use crate::support::{Lab, component, id, probe_manifest};
 
 pub async fn a_panic_is_a_fault_with_its_message(name: &str) {
@@ -41,6 +41,15 @@ pub async fn an_unknown_import_is_refused_at_install(name: &str) {
     assert_eq!((error.code(), error.exit_code()), ("invalid-component", 1));
     assert!(host.addons().unwrap().is_empty());
     assert!(lab.installed_files().is_empty());
+}
+
+pub async fn an_engine_that_is_no_candidate_is_refused(name: &str) {
+    let probe = Probe::installed(name).await;
+    assert_eq!(probe.enable().await.outcome, Outcome::Completed(()));
+    let call = probe.host.call(&probe.id, schedule_request()).await.unwrap();
+    let (code, message) = refusal(&call.outcome);
+    assert_eq!(code, lodger::BAD_ANSWER);
+    assert!(message.contains("elsewhere") && !message.contains('\u{1b}'), "{message}");
 }
 
 pub async fn every_refusal_keeps_its_code_and_text(name: &str) {

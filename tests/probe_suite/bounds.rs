@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lodger::{Limit, Outcome, ProgressEvent};
 
-use super::{PATIENT_MS, Probe, broken};
+use super::{PATIENT_MS, Probe, broken, schedule_request};
 use crate::support::probe_manifest;
 
 pub async fn stopped_at_the_deadline(name: &str) {
@@ -15,6 +15,14 @@ pub async fn stopped_at_the_deadline(name: &str) {
     assert_eq!(probe.host.addon(&probe.id).unwrap().state.to_string(), "failed{enable}");
     // The host is well: it answers the same way again.
     assert_eq!(probe.enable().await.outcome, Outcome::DeadlineExceeded { deadline });
+}
+
+/// Whatever else its hooks may take: somebody waits for a service, and the built-in could have decided.
+pub async fn a_scheduler_has_a_second(name: &str) {
+    let probe = Probe::installed(name).await;
+    assert_eq!(probe.enable().await.outcome, Outcome::Completed(()));
+    let call = probe.host.call(&probe.id, schedule_request()).await.unwrap();
+    assert_eq!(call.outcome.map(drop), Outcome::DeadlineExceeded { deadline: Duration::from_secs(1) });
 }
 
 pub async fn a_stopped_call_writes_no_more(name: &str) {

@@ -202,25 +202,38 @@ impl Host {
         if locked.state.is_enabled() {
             return Ok(Done::already(()));
         }
-        if !locked.addon.manifest.services.is_empty() {
+        let mut begun = self.claim_slot(&locked)?;
+        if !begun && !locked.addon.manifest.services.is_empty() {
             self.store.set_addon_state(id, &AddonState::Enabling)?;
-            if let Err(error) = self.start_services(&locked.addon).await {
-                self.store.set_addon_state(id, &AddonState::Failed(HookName::Enable))?;
-                return Err(error);
-            }
+            begun = true;
+        }
+        let done = self.enable_locked(&locked).await;
+        if begun && done.is_err() {
+            self.store.set_addon_state(id, &AddonState::Failed(HookName::Enable))?;
+        }
+        done
+    }
+
+    async fn enable_locked(&self, locked: &Locked) -> Result<Done<()>> {
+        let id = &locked.addon.id;
+        if !locked.addon.manifest.services.is_empty() {
+            self.start_services(&locked.addon).await?;
         }
         if !locked.addon.grant.hooks.contains(&HookName::Enable) {
             self.store.set_addon_state(id, &AddonState::Enabled)?;
             return Ok(Done::without_call(()));
         }
-        let call = self.call_locked(&locked, HookRequest::Enable, None).await?;
+        let call = self.call_locked(locked, HookRequest::Enable, None).await?;
         Ok(Done::by(HookName::Enable, call, drop))
     }
 
     /// Whether [`Host::enable`] would change anything; does nothing.
     pub async fn would_enable(&self, id: &AddonId) -> Result<bool> {
         let locked = self.lock(id).await?;
-        Ok(!locked.state.is_enabled())
+        if locked.state.is_enabled() {
+            return Ok(false);
+        }
+        self.could_claim_slot(&locked).map(|()| true)
     }
 
     /// Disables an addon no app uses. With `force`, takes it from the apps first.

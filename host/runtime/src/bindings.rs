@@ -34,6 +34,7 @@ hooks!(provider, "provider-hooks");
 hooks!(url, "url-hooks");
 hooks!(config, "config-hooks");
 hooks!(health, "health-hooks");
+hooks!(scheduler, "scheduler-hooks");
 
 pub use config::exports::lodger::addon::config::ConfigVar;
 pub use health::exports::lodger::addon::health::{Report as HealthReport, Status as HealthStatus};
@@ -41,3 +42,4 @@ pub use imports::lodger::addon::types::{Error as GuestError, Pair};
 pub use provider::exports::lodger::addon::provider::{
     ProvisionRequest, Provisioned, UnprovisionReason, UnprovisionRequest,
 };
+pub use scheduler::exports::lodger::addon::scheduler::{Candidate, Service as ServiceToPlace, ServiceRequest};

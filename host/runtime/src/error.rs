@@ -49,6 +49,8 @@ pub enum Error {
     TooManyCalls { calls: u32 },
     #[error("addon `{addon}` is used by {}", list(apps))]
     InUse { addon: AddonId, apps: Vec<Id> },
+    #[error("the slot `{slot}`, which addon `{addon}` fills, is filled by `{holder}`")]
+    SlotTaken { addon: AddonId, slot: Id, holder: AddonId },
     #[error("addon `{addon}` keeps what {} had of it", list(apps))]
     DataKept { addon: AddonId, apps: Vec<Id> },
     #[error("app `{app}` already has addon `{addon}` with other {what}")]
@@ -156,6 +158,7 @@ impl Error {
             Error::Busy { .. } => ("busy", Busy),
             Error::TooManyCalls { .. } => ("too-many-calls", Busy),
             Error::InUse { .. } => ("in-use", Conflict),
+            Error::SlotTaken { .. } => ("slot-taken", Conflict),
             Error::DataKept { .. } => ("data-kept", Conflict),
             Error::AlreadyAdded { .. } => ("already-added", Conflict),
             Error::VariableTaken { .. } => ("variable-taken", Conflict),
@@ -236,6 +239,7 @@ impl Error {
                 hint.clone()
             }
             Error::Busy { .. } | Error::TooManyCalls { .. } => "ask again later; nothing has been done".to_owned(),
+            Error::SlotTaken { holder, .. } => format!("`lodger disable {holder}` first"),
             Error::InUse { .. } => "remove it from them first, or use --force".to_owned(),
             Error::DataKept { addon, .. } => {
                 format!("`lodger remove APP {addon}` destroys it, once the addon is enabled")

@@ -5,6 +5,7 @@
 //! a policy that got tighter or a component that imports more is noticed before the next call.
 
 mod services;
+mod slots;
 
 use std::collections::BTreeMap;
 
@@ -14,12 +15,13 @@ use sha2::{Digest as _, Sha256};
 use crate::compiler::hex;
 use crate::env;
 use crate::hook::HookName;
-use crate::id::AddonId;
-use crate::limits::{DEFAULT_DEADLINE_MS, Deadlines, Limit, Limits};
+use crate::id::{AddonId, Id};
+use crate::limits::{DEFAULT_DEADLINE_MS, Deadlines, Limit, Limits, SCHEDULE_DEADLINE_MS};
 use crate::manifest::{Manifest, Problem, Setting};
 use crate::outbound::Destination;
 use crate::policy::Policy;
 use crate::sandbox::{Extension, Import, classify_import};
+use crate::slot::Offers;
 
 pub use services::ServiceGrant;
 
@@ -29,6 +31,8 @@ pub(crate) struct Facts {
     /// With their versions, as the component names them.
     pub imports: Vec<String>,
     pub hooks: Vec<HookName>,
+    /// Every interface, without version. Empty until the component was looked at.
+    pub exports: Vec<String>,
 }
 
 /// Everything an addon may touch.
@@ -36,6 +40,9 @@ pub(crate) struct Facts {
 pub struct Grant {
     #[serde(rename = "addon")]
     pub id: AddonId,
+    /// The slot it fills.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Id>,
     pub hooks: Vec<HookName>,
     pub limits: Limits,
     pub deadlines_ms: Deadlines,
@@ -69,16 +76,17 @@ impl Grant {
         manifest: &Manifest,
         policy: &Policy,
         facts: &Facts,
-        extension: Option<&Extension>,
+        offers: &Offers<'_>,
     ) -> Result<Grant, Vec<Problem>> {
         let mut refusals = Vec::new();
         let mut lines = Vec::new();
         refuse_what_is_not_here_yet(manifest, &mut refusals);
+        slots::replaces(manifest, policy, facts, offers.slots, &mut refusals, &mut lines);
         let limits = limits(manifest, policy, &mut refusals, &mut lines);
         let deadlines_ms = deadlines(manifest, policy, facts, &mut refusals, &mut lines);
         config_vars(manifest, policy, &mut refusals, &mut lines);
         network(manifest, policy, &mut refusals, &mut lines);
-        let denied_imports = imports(manifest, facts, extension, &mut refusals, &mut lines);
+        let denied_imports = imports(manifest, facts, offers.extension, &mut refusals, &mut lines);
         surroundings(manifest, &mut lines);
         let services = services::services(manifest, policy, &mut refusals, &mut lines);
         if !refusals.is_empty() {
@@ -86,6 +94,7 @@ impl Grant {
         }
         let mut grant = Grant {
             id: manifest.id.clone(),
+            replaces: manifest.replaces.clone(),
             hooks: facts.hooks.clone(),
             limits,
             deadlines_ms,
@@ -122,7 +131,6 @@ fn refusal(path: impl Into<String>, message: impl Into<String>, hint: impl Into<
 fn refuse_what_is_not_here_yet(manifest: &Manifest, refusals: &mut Vec<Problem>) {
     let asks = [
         ("capabilities.events", !manifest.events.is_empty(), "delivers no events"),
-        ("replaces", manifest.replaces.is_some(), "has no slots to fill"),
         ("depends", !manifest.depends.is_empty(), "resolves no dependencies"),
     ];
     for (path, asked, lack) in asks {
@@ -221,6 +229,10 @@ fn deadlines(
     for hook in &facts.hooks {
         let default = DEFAULT_DEADLINE_MS.min(policy.deadline_ms);
         let (ms, because) = match (asked.get(hook.name()), asked.get("default")) {
+            // Somebody waits for a service meanwhile, and the built-in could have decided.
+            (None, asked) if *hook == HookName::Schedule => {
+                (SCHEDULE_DEADLINE_MS.min(asked.copied().unwrap_or(default)), "default".to_owned())
+            }
             (Some(&ms), _) => (ms, format!("addon.json: limits.deadlines_ms.{hook}")),
             (None, Some(&ms)) => (ms, "addon.json: limits.deadlines_ms.default".to_owned()),
             (None, None) => (default, "default".to_owned()),

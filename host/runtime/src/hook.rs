@@ -5,7 +5,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::bindings::{ConfigVar, GuestError, HealthReport, ProvisionRequest, Provisioned, UnprovisionRequest};
+use crate::bindings::{
+    Candidate, ConfigVar, GuestError, HealthReport, ProvisionRequest, Provisioned, ServiceRequest, UnprovisionRequest,
+};
 use crate::env;
 use crate::registry::Hooks;
 use crate::sandbox::Guest;
@@ -22,10 +24,11 @@ pub enum HookName {
     Url,
     ConfigVars,
     Health,
+    Schedule,
 }
 
 impl HookName {
-    pub const ALL: [HookName; 7] = [
+    pub const ALL: [HookName; 8] = [
         HookName::Enable,
         HookName::Disable,
         HookName::Provision,
@@ -33,6 +36,7 @@ impl HookName {
         HookName::Url,
         HookName::ConfigVars,
         HookName::Health,
+        HookName::Schedule,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -44,6 +48,7 @@ impl HookName {
             HookName::Url => "url",
             HookName::ConfigVars => "config-vars",
             HookName::Health => "health",
+            HookName::Schedule => "schedule",
         }
     }
 
@@ -55,7 +60,7 @@ impl HookName {
     pub const fn is_mutating(self) -> bool {
         match self {
             HookName::Enable | HookName::Disable | HookName::Provision | HookName::Unprovision => true,
-            HookName::Url | HookName::ConfigVars | HookName::Health => false,
+            HookName::Url | HookName::ConfigVars | HookName::Health | HookName::Schedule => false,
         }
     }
 }
@@ -76,6 +81,8 @@ pub enum HookRequest {
     Url(ResourceRef),
     ConfigVars(ResourceRef),
     Health,
+    /// Where services are to go, and which engines there are.
+    Schedule(ServiceRequest, Vec<Candidate>),
 }
 
 /// A resource as its addon knows it.
@@ -97,6 +104,7 @@ impl HookRequest {
             HookRequest::Url(_) => HookName::Url,
             HookRequest::ConfigVars(_) => HookName::ConfigVars,
             HookRequest::Health => HookName::Health,
+            HookRequest::Schedule(..) => HookName::Schedule,
         }
     }
 
@@ -106,7 +114,7 @@ impl HookRequest {
             HookRequest::Provision(request) => Some(&request.key),
             HookRequest::Unprovision(request) => Some(&request.key),
             HookRequest::Url(resource) | HookRequest::ConfigVars(resource) => Some(&resource.key),
-            HookRequest::Enable | HookRequest::Disable | HookRequest::Health => None,
+            HookRequest::Enable | HookRequest::Disable | HookRequest::Health | HookRequest::Schedule(..) => None,
         }
     }
 }
@@ -148,6 +156,11 @@ impl Hooks {
                 let hooks = self.health.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
                 hooks.lodger_addon_health().call_check(store).await?.map(Answer::Health)
             }
+            HookRequest::Schedule(asked, candidates) => {
+                let hooks = self.scheduler.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
+                let scheduler = hooks.lodger_addon_scheduler();
+                scheduler.call_schedule(store, asked, candidates).await?.map(Answer::Placed)
+            }
         })
     }
 }
@@ -161,6 +174,8 @@ pub enum Answer {
     Url(String),
     ConfigVars(Vec<ConfigVar>),
     Health(HealthReport),
+    /// The name of an engine.
+    Placed(String),
 }
 
 /// Longest guest id and private value, in bytes.
@@ -175,14 +190,22 @@ const VALUE_MAX: usize = 32_768;
 
 impl Answer {
     /// Law 6: an answer is hostile until it has passed here. The error says which rule of the WIT package it broke.
-    pub(crate) fn accept(&self, allowed_vars: &[String]) -> Result<(), String> {
-        match self {
-            Answer::Done | Answer::Health(_) => Ok(()),
-            Answer::Provisioned(made) => accept_provisioned(made),
-            Answer::Url(url) => accept_url("url", url, &[]),
-            Answer::ConfigVars(vars) => accept_vars(vars, allowed_vars),
+    pub(crate) fn accept(&self, request: &HookRequest, allowed_vars: &[String]) -> Result<(), String> {
+        match (self, request) {
+            (Answer::Placed(engine), HookRequest::Schedule(_, candidates)) => accept_engine(engine, candidates),
+            (Answer::Done | Answer::Health(_) | Answer::Placed(_), _) => Ok(()),
+            (Answer::Provisioned(made), _) => accept_provisioned(made),
+            (Answer::Url(url), _) => accept_url("url", url, &[]),
+            (Answer::ConfigVars(vars), _) => accept_vars(vars, allowed_vars),
         }
     }
+}
+
+fn accept_engine(engine: &str, candidates: &[Candidate]) -> Result<(), String> {
+    if candidates.iter().any(|candidate| candidate.engine == engine) {
+        return Ok(());
+    }
+    Err(format!("schedule answered `{}`, which is not among the candidates", crate::text::shown(engine, 60)))
 }
 
 fn accept_provisioned(made: &Provisioned) -> Result<(), String> {

@@ -44,6 +44,7 @@ use crate::quota::{Quota, SharedQuota};
 use crate::registry::{Addon, Registry};
 use crate::sandbox::{Allocation, Ended, Extension, Guest, OwnServices, ProgressSink, Room, Sandbox};
 use crate::services::Services;
+use crate::slot::{self, Slot};
 use crate::store::{ResourceEnd, ResourceRow, Store};
 use crate::text::shown;
 use crate::tree::{self, Size};
@@ -63,6 +64,8 @@ pub struct Config {
     pub progress: Option<ProgressSink>,
     /// Imports and exports beyond Lodger's own.
     pub extension: Option<Extension>,
+    /// The embedder's own slots, for addons that stand in for parts of its program.
+    pub slots: Vec<Slot>,
 }
 
 impl Config {
@@ -74,6 +77,7 @@ impl Config {
             actor: "embedder".to_owned(),
             progress: None,
             extension: None,
+            slots: Vec::new(),
         }
     }
 }
@@ -87,6 +91,7 @@ pub struct Host {
     pub(crate) sandbox: Sandbox,
     pub(crate) compiler: Compiler,
     pub(crate) extension: Option<Extension>,
+    pub(crate) slots: Vec<Slot>,
     pub(crate) registry: Registry,
     pub(crate) outbound: Arc<Outbound>,
     in_flight: Semaphore,
@@ -159,6 +164,7 @@ impl Host {
             sandbox,
             compiler,
             extension: config.extension,
+            slots: slot::all(config.slots),
             registry: Registry::default(),
             outbound,
             in_flight: Semaphore::new(calls_max as usize),
@@ -180,6 +186,11 @@ impl Host {
             self.knows(addon, &request)?;
             return self.call_locked(&locked, request, None).await;
         }
+        self.call_reading(addon, request).await
+    }
+
+    /// A read hook.
+    pub(crate) async fn call_reading(&self, addon: &AddonId, request: HookRequest) -> Result<Call<Answer>> {
         let (addon, now) = self.registry.get(self, addon).await?;
         permit(&addon, &now.state, request.hook())?;
         let _slot = self.slot().await?;
@@ -187,7 +198,7 @@ impl Host {
         let call = self.record(&addon, request.hook().name(), request.key());
 
         let mut ended = self.enter(&addon, room, &request).await;
-        accept(&addon, &mut ended);
+        accept(&addon, &request, &mut ended);
         (ended.report.data_bytes, ended.report.data_files) = (now.data.bytes, now.data.files);
         let (row, call) = close(call, ended, &addon);
         self.store.log(row);
@@ -214,14 +225,15 @@ impl Host {
     ) -> Result<Call<Answer>> {
         let (addon, hook) = (&locked.addon, request.hook());
         permit(addon, &locked.state, hook)?;
+        let chosen = self.chosen_for(addon, &request).await;
         let _slot = self.slot().await?;
         self.repair_services(locked).await?;
-        let room = self.room(addon, hook.name(), Some(self.quota(locked)?)).about(&request);
+        let room = self.room(addon, hook.name(), Some(self.quota(locked)?)).about(&request).with_place(chosen);
         let row = self.record(addon, hook.name(), request.key());
         self.store.started(&row, lifecycle::during(hook), new.as_ref())?;
 
         let mut ended = self.enter(addon, room, &request).await;
-        accept(addon, &mut ended);
+        accept(addon, &request, &mut ended);
         let finish = self.finish(addon, &request, &mut ended);
         addon.count(Size { bytes: ended.report.data_bytes, files: ended.report.data_files });
         let (row, call) = close(row, ended, addon);
@@ -327,6 +339,7 @@ impl Host {
             services: self.services.clone(),
             addon: addon.clone(),
             resource: None,
+            chosen: None,
             mutating: quota.is_some(),
             deadline: Instant::now() + deadline,
             at_work: None,

@@ -33,7 +33,9 @@ mod registry;
 mod render;
 mod resources;
 mod sandbox;
+mod schedule;
 mod services;
+mod slot;
 mod store;
 pub mod text;
 mod tree;
@@ -44,7 +46,8 @@ mod wasi_sockets;
 pub use addons::{AddonInfo, CallNote, Done, Finding, Incoming, Installed, SettingInfo, Severity};
 
 pub use bindings::{
-    ConfigVar, HealthReport, HealthStatus, Pair, ProvisionRequest, Provisioned, UnprovisionReason, UnprovisionRequest,
+    Candidate, ConfigVar, HealthReport, HealthStatus, Pair, ProvisionRequest, Provisioned, ServiceRequest,
+    ServiceToPlace, UnprovisionReason, UnprovisionRequest,
 };
 pub use env::is_allowed as is_variable_allowed;
 pub use error::{Error, Kind, Result};
@@ -62,4 +65,5 @@ pub use policy::Policy;
 pub use resources::{Add, Env, EnvFailure, Resource};
 pub use sandbox::{Extension, Guest, ProgressEvent, ProgressSink};
 pub use services::Repair;
+pub use slot::Slot;
 pub use store::CallRow;

@@ -74,7 +74,12 @@ pub fn during(hook: HookName) -> Option<AddonState> {
     match hook {
         HookName::Enable => Some(AddonState::Enabling),
         HookName::Disable => Some(AddonState::Disabling),
-        HookName::Provision | HookName::Unprovision | HookName::Url | HookName::ConfigVars | HookName::Health => None,
+        HookName::Provision
+        | HookName::Unprovision
+        | HookName::Url
+        | HookName::ConfigVars
+        | HookName::Health
+        | HookName::Schedule => None,
     }
 }
 
@@ -84,9 +89,15 @@ pub fn after(hook: HookName, completed: bool) -> Option<AddonState> {
         (HookName::Enable, true) => Some(AddonState::Enabled),
         (HookName::Disable, true) => Some(AddonState::Installed),
         (HookName::Enable | HookName::Disable, false) => Some(AddonState::Failed(hook)),
-        (HookName::Provision | HookName::Unprovision | HookName::Url | HookName::ConfigVars | HookName::Health, _) => {
-            None
-        }
+        (
+            HookName::Provision
+            | HookName::Unprovision
+            | HookName::Url
+            | HookName::ConfigVars
+            | HookName::Health
+            | HookName::Schedule,
+            _,
+        ) => None,
     }
 }
 
@@ -102,6 +113,12 @@ impl AddonState {
 
     pub fn is_enabled(&self) -> bool {
         matches!(self, AddonState::Enabled | AddonState::Degraded)
+    }
+
+    /// Whether a slot that an addon in this state has claimed is its own. One that is found to be under way may have been
+    /// cut off: it is as if it were, until somebody enables or disables it.
+    pub fn holds_slots(&self) -> bool {
+        self.is_enabled() || matches!(self, AddonState::Enabling | AddonState::Disabling)
     }
 
     /// The command that leads on from here.

@@ -169,6 +169,8 @@ impl Serialize for Limits {
 
 /// Wall time of a call when neither manifest nor policy says otherwise.
 pub const DEFAULT_DEADLINE_MS: u64 = 5_000;
+/// The same of the hook `schedule`, at most.
+pub const SCHEDULE_DEADLINE_MS: u64 = 1_000;
 /// Longest deadline a manifest may ask for when the policy does not say otherwise: one hour.
 pub const DEADLINE_CEILING_MS: u64 = 3_600_000;
 

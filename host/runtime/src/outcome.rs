@@ -53,13 +53,16 @@ impl Refused {
     }
 }
 
+/// The name of a call that did what was asked, in the record of calls.
+pub(crate) const COMPLETED: &str = "completed";
+
 /// Code of a [`Refused`] whose answer broke a rule of the WIT package.
 pub const BAD_ANSWER: &str = "bad-answer";
 
 impl<T> Outcome<T> {
     pub const fn name(&self) -> &'static str {
         match self {
-            Outcome::Completed(_) => "completed",
+            Outcome::Completed(_) => COMPLETED,
             Outcome::Refused(_) => "refused",
             Outcome::Trapped { .. } => "trapped",
             Outcome::DeadlineExceeded { .. } => "deadline-exceeded",

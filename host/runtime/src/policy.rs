@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::id::Id;
 use crate::limits::{DEADLINE_CEILING_MS, Limit, Limits};
 use crate::outbound::Pattern;
 
@@ -45,6 +46,8 @@ pub struct Policy {
     pub network: Vec<Pattern>,
     /// Addresses that may be dialled although they are not for the public.
     pub network_addresses: Vec<IpNet>,
+    /// Slots that addons may fill; none by default.
+    pub slots: Vec<Id>,
     /// Lines of the file that are looser than the built-in default, for `doctor`.
     pub looser: Vec<String>,
 }
@@ -77,6 +80,7 @@ impl Default for Policy {
             services: ServicePolicy::default(),
             network: Vec::new(),
             network_addresses: Vec::new(),
+            slots: Vec::new(),
             looser: Vec::new(),
         }
     }
@@ -104,6 +108,7 @@ struct Grant {
     egress: bool,
     network: Vec<String>,
     network_addresses: Vec<String>,
+    slots: Vec<Id>,
 }
 
 impl Policy {
@@ -149,6 +154,7 @@ impl Policy {
     /// password_file = "/etc/lodger/docker.io"
     /// network = ["api.example.com:443", "*.example.net:443"]     # what addons may reach that ask for it
     /// network_addresses = ["10.1.0.0/16"]    # to be dialled although they are not for the public
+    /// slots = ["scheduler"]         # that addons may fill; none without
     /// ```
     pub fn parse(text: &str) -> Result<Policy> {
         let invalid = |message: String| Error::Policy { message };
@@ -179,6 +185,10 @@ impl Policy {
             let net = addresses(&text).map_err(invalid)?;
             policy.looser.push(format!("grant.network_addresses: `{net}`"));
             policy.network_addresses.push(net);
+        }
+        for slot in std::mem::take(&mut file.grant.slots) {
+            policy.looser.push(format!("grant.slots: `{slot}`"));
+            policy.slots.push(slot);
         }
         policy.services.take(file.grant, file.engine, file.apps, file.registry, &mut policy.looser).map_err(invalid)?;
         Ok(policy)

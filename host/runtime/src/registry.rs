@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::component::{Component, InstancePre};
 use wasmtime_wasi::filesystem::{Dir, FsPerms, OpenMode};
 
-use crate::bindings::{config, health, provider, setup, url};
+use crate::bindings::{config, health, provider, scheduler, setup, url};
 use crate::error::{Error, Result};
 use crate::grant::{Facts, Grant, Settings};
 use crate::hook::HookName;
@@ -17,7 +17,8 @@ use crate::host::Host;
 use crate::id::AddonId;
 use crate::lock::AddonLock;
 use crate::manifest::Manifest;
-use crate::sandbox::{Extension, Guest};
+use crate::sandbox::Guest;
+use crate::slot::Offers;
 use crate::store::{AddonRow, Mark, Revision};
 use crate::tree::Size;
 
@@ -64,6 +65,7 @@ pub(crate) struct Hooks {
     pub url: Option<url::UrlHooksPre<Guest>>,
     pub config: Option<config::ConfigHooksPre<Guest>>,
     pub health: Option<health::HealthHooksPre<Guest>>,
+    pub scheduler: Option<scheduler::SchedulerHooksPre<Guest>>,
 }
 
 /// An addon as it was read, and when.
@@ -144,7 +146,7 @@ async fn load(host: &Host, row: &AddonRow) -> Result<Addon> {
     let manifest = Manifest::parse(&host.home.read_manifest(&row.id, &row.version)?)?;
     let revoked = |refusals| Error::GrantRevoked { addon: row.id.clone(), refusals };
     // What the policy does not admit is told before the component is loaded, which a tighter policy may make impossible.
-    Grant::decide(&manifest, &host.policy, &Facts::default(), host.extension.as_ref()).map_err(revoked)?;
+    Grant::decide(&manifest, &host.policy, &Facts::default(), &host.offers()).map_err(revoked)?;
     let mut component = None;
     if let Some(digest) = &row.component_digest {
         let wasm = || host.home.read_component(&row.id, &row.version);
@@ -152,7 +154,7 @@ async fn load(host: &Host, row: &AddonRow) -> Result<Addon> {
         component = Some(link(host, &name, &compiled)?);
     }
     let facts = component.as_ref().map(|linked| linked.facts.clone()).unwrap_or_default();
-    let grant = Grant::decide(&manifest, &host.policy, &facts, host.extension.as_ref()).map_err(revoked)?;
+    let grant = Grant::decide(&manifest, &host.policy, &facts, &host.offers()).map_err(revoked)?;
     if grant.digest != row.grant_digest {
         return Err(revoked(Vec::new()));
     }
@@ -188,7 +190,7 @@ pub(crate) fn setting_place(addon: &AddonId, name: &str) -> String {
 /// [`Error::Component`] when it exports no hook, a hook of another version or shape, or needs more of the pool than one
 /// call has. Its imports are judged by the grant; one that is unknown is reported there by name.
 pub(crate) fn link(host: &Host, name: &str, component: &Component) -> Result<Linked> {
-    let facts = facts(name, component, host.extension.as_ref())?;
+    let facts = facts(name, component, &host.offers())?;
     let refused = |message: String| Error::Component { component: name.to_owned(), message, hint: None };
     fits_the_pool(component).map_err(refused)?;
     // An unknown import would fail here too, with less to say about it: the grant is asked first.
@@ -214,17 +216,20 @@ const INTERFACES: &[(&str, &[HookName])] = &[
     ("lodger:addon/url@0.1.0", &[HookName::Url]),
     ("lodger:addon/config@0.1.0", &[HookName::ConfigVars]),
     ("lodger:addon/health@0.1.0", &[HookName::Health]),
+    ("lodger:addon/scheduler@0.1.0", &[HookName::Schedule]),
 ];
 
-fn facts(name: &str, component: &Component, extension: Option<&Extension>) -> Result<Facts> {
+fn facts(name: &str, component: &Component, offers: &Offers<'_>) -> Result<Facts> {
     let engine = component.engine();
     let kind = component.component_type();
     let imports = kind.imports(engine).map(|(import, _)| import.to_owned()).collect();
-    let mut hooks = Vec::new();
+    let (mut hooks, mut exports) = (Vec::new(), Vec::new());
     let mut theirs = false;
     for (export, _) in kind.exports(engine) {
         let bare = export.split('@').next().unwrap_or(export);
-        theirs |= extension.is_some_and(|ours| ours.exports.iter().any(|export| export == bare));
+        exports.push(bare.to_owned());
+        theirs |= offers.extension.is_some_and(|ours| ours.exports.iter().any(|export| export == bare));
+        theirs |= offers.slots.iter().any(|slot| slot.export == bare);
         match INTERFACES.iter().find(|(interface, _)| *interface == export) {
             Some((_, names)) => hooks.extend_from_slice(names),
             None if bare.starts_with("lodger:addon/") => {
@@ -241,10 +246,10 @@ fn facts(name: &str, component: &Component, extension: Option<&Extension>) -> Re
         return Err(Error::Component {
             component: name.to_owned(),
             message: "exports no hook interface of lodger:addon".to_owned(),
-            hint: Some("export at least one of setup, provider, url, config, health (wit/)".to_owned()),
+            hint: Some("export at least one of setup, provider, url, config, health, scheduler (wit/)".to_owned()),
         });
     }
-    Ok(Facts { imports, hooks })
+    Ok(Facts { imports, exports, hooks })
 }
 
 fn fits_the_pool(component: &Component) -> Result<(), String> {
@@ -272,6 +277,7 @@ impl Hooks {
             url: has(HookName::Url).then(|| url::UrlHooksPre::new(of())).transpose()?,
             config: has(HookName::ConfigVars).then(|| config::ConfigHooksPre::new(of())).transpose()?,
             health: has(HookName::Health).then(|| health::HealthHooksPre::new(of())).transpose()?,
+            scheduler: has(HookName::Schedule).then(|| scheduler::SchedulerHooksPre::new(of())).transpose()?,
         })
     }
 }

@@ -307,6 +307,8 @@ impl Host {
             HookName::Enable => HookRequest::Enable,
             HookName::Disable => HookRequest::Disable,
             HookName::Health => HookRequest::Health,
+            // About no resource, and not what the host can repeat.
+            HookName::Schedule => return Err(Error::HookMissing { addon: addon.clone(), hook: hook.name() }),
             HookName::Url => HookRequest::Url(self.reference(&row)?),
             HookName::ConfigVars => HookRequest::ConfigVars(self.reference(&row)?),
             HookName::Provision => {

@@ -103,6 +103,14 @@ impl Room {
         }
         self
     }
+
+    /// The engine for services that the call starts.
+    pub fn with_place(mut self, chosen: Option<String>) -> Room {
+        if let Some(services) = &mut self.services {
+            services.chosen = chosen;
+        }
+        self
+    }
 }
 
 /// Receives what a guest tells about its progress, escaped and redacted.

@@ -32,7 +32,7 @@ use crate::policy::{Reach, ServicePolicy};
 use crate::registry::Addon;
 use crate::render::{Instance, Marks, Plan, Rendered};
 use crate::sandbox::{ProgressEvent, ProgressSink};
-use crate::store::{InstanceRow, Store, Wanted};
+use crate::store::{InstanceRow, Store, Want, Wanted};
 use crate::text::shown;
 
 pub(crate) use connect::Engines;
@@ -94,18 +94,20 @@ impl Services {
         services.filter(|service| service.start == StartMode::Enable).map(|service| service.name.clone()).collect()
     }
 
-    /// Makes an instance run, and waits until it is ready. `environment` holds the values a guest has set.
+    /// Makes an instance run, and waits until it is ready. `environment` holds the values a guest has set; `chosen` is the
+    /// engine for it where it has no place yet.
     pub async fn run(
         &self,
         addon: &Addon,
         instance: &Instance,
         environment: Option<&BTreeMap<String, String>>,
+        chosen: Option<&str>,
     ) -> Result<()> {
-        let (service, _) = declared(addon, &instance.service)?;
+        let (service, grant) = declared(addon, &instance.service)?;
         let known = self.store.instance(instance)?;
         let engine = match &known {
             Some(row) => row.engine.clone(),
-            None => self.engines.choose()?,
+            None => self.place(&addon.id, &instance.resource, chosen).await?,
         };
         self.pin(&addon.id, service, &engine).await?;
         let sealed = match environment {
@@ -115,9 +117,17 @@ impl Services {
             }
             None => None,
         };
-        let range = self.policy.host_ports.clone();
         let usable = |port| self.engines.is_remote(&engine) || is_free(self.policy.address, port);
-        let wanted = self.store.want(instance, &engine, sealed.as_deref(), &service.ports, usable, range)?;
+        let want = Want {
+            engine: &engine,
+            machine: &self.engines.on_machine_of(&engine),
+            memory_bytes: grant.memory_bytes,
+            millicpus: grant.millicpus,
+            environment: sealed.as_deref(),
+            ports: &service.ports,
+            range: self.policy.host_ports.clone(),
+        };
+        let wanted = self.store.want(instance, &want, usable)?;
         wanted.map_err(|port| Error::PortTaken {
             addon: addon.id.clone(),
             service: instance.service.clone(),
@@ -273,7 +283,7 @@ impl Services {
     pub async fn resume(&self, addon: &Addon, resource: &str) -> Result<()> {
         for row in self.store.instances(&addon.id)?.into_iter().filter(|row| row.instance.resource == resource) {
             let values = row.environment.as_ref().map(|sealed| self.opened(&row.instance, sealed)).transpose()?;
-            self.run(addon, &row.instance, values.as_ref()).await?;
+            self.run(addon, &row.instance, values.as_ref(), None).await?;
         }
         Ok(())
     }

@@ -12,6 +12,7 @@
 
 mod rows;
 mod services;
+mod slots;
 mod statements;
 
 use std::fs::File;
@@ -29,7 +30,7 @@ use crate::home::private_file;
 
 pub use rows::CallRow;
 pub(crate) use rows::{AddonRow, Finish, ResourceEnd, ResourceRow, Revision};
-pub(crate) use services::{InstanceRow, Wanted};
+pub(crate) use services::{InstanceRow, Load, Want, Wanted};
 
 /// `PRAGMA user_version` of the schema below.
 const SCHEMA: u32 = 1;
@@ -310,6 +311,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
         if found == 0 {
             transaction.execute_batch(TABLES)?;
             transaction.execute_batch(services::TABLES)?;
+            transaction.execute_batch(slots::TABLES)?;
             transaction.pragma_update(None, "user_version", SCHEMA)?;
         }
         transaction.commit()?;

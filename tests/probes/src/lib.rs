@@ -44,6 +44,7 @@ macro_rules! export {
     (url) => { $crate::export!(url: "url-hooks"); };
     (config) => { $crate::export!(config: "config-hooks"); };
     (health) => { $crate::export!(health: "health-hooks"); };
+    (scheduler) => { $crate::export!(scheduler: "scheduler-hooks"); };
     ($hook:ident: $world:literal) => {
         mod $hook {
             pub use exports::lodger::addon::$hook::*;

@@ -1,6 +1,6 @@
 //! `lodger info`.
 
-use lodger::{AddonInfo, Resource, SettingInfo};
+use lodger::{AddonInfo, Id, Resource, SettingInfo};
 
 use crate::context::Context;
 use crate::output;
@@ -15,6 +15,9 @@ pub struct Info {
 struct All {
     #[serde(flatten)]
     info: AddonInfo,
+    /// The slot it fills while it is enabled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    replaces: Option<Id>,
     settings: Vec<SettingInfo>,
     resources: Vec<Resource>,
 }
@@ -25,9 +28,10 @@ impl Info {
         let id = host.resolve(&self.addon)?;
         let info = host.addon(&id)?;
         let settings = host.settings(&id).await?;
+        let replaces = host.explain(&id).await?.replaces;
         let used: Vec<_> = host.apps()?.into_values().flatten().filter(|resource| resource.addon == id).collect();
         if context.json {
-            output::json(&All { info, settings, resources: used })?;
+            output::json(&All { info, replaces, settings, resources: used })?;
             return Ok(0);
         }
         let mut rows = vec![
@@ -37,6 +41,7 @@ impl Info {
             vec!["digest".to_owned(), info.digest],
             vec!["data".to_owned(), format!("{} in {} files", lodger::human_bytes(info.data_bytes), info.data_files)],
         ];
+        rows.extend(replaces.map(|slot| vec!["replaces".to_owned(), slot.to_string()]));
         for setting in settings {
             let value = match (&setting.value, setting.secret, setting.set) {
                 (Some(value), _, _) => lodger::text::shown(value, 200),

@@ -19,11 +19,12 @@ macro_rules! repository {
 }
 
 /// The interfaces, as the addon vendors them.
-const WIT: [(&str, &str); 10] = [
+const WIT: [(&str, &str); 11] = [
     ("wit/config.wit", repository!("wit/config.wit")),
     ("wit/health.wit", repository!("wit/health.wit")),
     ("wit/progress.wit", repository!("wit/progress.wit")),
     ("wit/provider.wit", repository!("wit/provider.wit")),
+    ("wit/scheduler.wit", repository!("wit/scheduler.wit")),
     ("wit/services.wit", repository!("wit/services.wit")),
     ("wit/settings.wit", repository!("wit/settings.wit")),
     ("wit/setup.wit", repository!("wit/setup.wit")),

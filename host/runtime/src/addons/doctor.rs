@@ -3,9 +3,11 @@
 use serde::Serialize;
 
 use crate::error::Result;
+use crate::hook::HookName;
 use crate::host::Host;
 use crate::lifecycle::{AddonState, ResourceState};
-use crate::outcome::Outcome;
+use crate::outcome::{COMPLETED, Outcome};
+use crate::slot::SCHEDULER;
 use crate::{Answer, HealthStatus};
 
 /// From this version on Docker keeps ports of the loopback address from its neighbours.
@@ -71,6 +73,10 @@ impl Host {
                 }
             }
         }
+        let slots = self.slot_findings().await?;
+        for Finding { severity, subject, message, fix } in slots {
+            add(severity, &subject, message, fix);
+        }
         for row in self.store.addons()? {
             let subject = row.id.to_string();
             // A state that says something is under way is true while somebody holds the lock.
@@ -109,6 +115,43 @@ impl Host {
                     }
                     other => add(Severity::Warning, &subject, format!("its health hook {other}"), None),
                 },
+            }
+        }
+        Ok(findings)
+    }
+
+    /// Who fills each slot, and where the host stands in for a plugin that has failed. A home with one engine and no plugin
+    /// has nothing to tell.
+    async fn slot_findings(&self) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        for slot in &self.slots {
+            let mut add = |severity, message: String, fix| {
+                findings.push(Finding { severity, subject: format!("slot {}", slot.name), message, fix });
+            };
+            let is_scheduler = slot.name.as_str() == SCHEDULER;
+            let Some(plugin) = self.filler(slot.name.as_str())? else {
+                if !is_scheduler || self.services.engines.only().is_none() {
+                    add(Severity::Note, "no addon fills it: the built-in decides".to_owned(), None);
+                }
+                continue;
+            };
+            let idle = is_scheduler && self.services.engines.only().is_some();
+            let idle = if idle { ", and is not asked: the policy names one engine" } else { "" };
+            add(Severity::Note, format!("addon `{plugin}` fills it{idle}"), None);
+            if !is_scheduler {
+                continue;
+            }
+            let stands_in = "the built-in stands in whenever it fails";
+            if let Err(error) = self.registry.get(self, &plugin).await {
+                let message = format!("`{plugin}` cannot be asked: {error}; {stands_in}");
+                add(Severity::Warning, message, error.hint());
+            } else if let Some(call) = self.store.last_call(&plugin, HookName::Schedule.name())?
+                && call.outcome.as_deref().is_some_and(|outcome| outcome != COMPLETED)
+            {
+                let how = call.outcome.unwrap_or_default();
+                let why = call.detail.map(|detail| format!(": {detail}")).unwrap_or_default();
+                let message = format!("the last call of `{plugin}` was {how}{why}; {stands_in}");
+                add(Severity::Warning, message, Some(format!("`lodger calls {plugin}`, or `lodger disable {plugin}`")));
             }
         }
         Ok(findings)

@@ -45,14 +45,14 @@ impl Host {
         let mut facts = Facts::default();
         let refused = |refusals| Error::GrantRefused { refusals };
         // What the policy does not admit is told before the component is compiled, which takes its time.
-        Grant::decide(&package.manifest, &self.policy, &facts, self.extension.as_ref()).map_err(refused)?;
+        Grant::decide(&package.manifest, &self.policy, &facts, &self.offers()).map_err(refused)?;
         if let (Some(name), Some(wasm)) = (&package.manifest.component, &package.component) {
             let digest = compiler::digest(wasm);
             let wasm = || Ok(wasm.clone());
             let component = self.compiler.load(&self.sandbox.engine, &self.home.key, name, &digest, wasm).await?;
             facts = registry::link(self, name, &component)?.facts;
         }
-        let grant = Grant::decide(&package.manifest, &self.policy, &facts, self.extension.as_ref()).map_err(refused)?;
+        let grant = Grant::decide(&package.manifest, &self.policy, &facts, &self.offers()).map_err(refused)?;
         Ok(Incoming { package, grant })
     }
 
@@ -69,6 +69,7 @@ impl Host {
             self.home.put_version(&id, &row.version, &incoming.package)?;
             self.home.open_data(&id)?;
             self.store.put_addon(&row)?;
+            self.store.keep_slot(&id, incoming.grant.replaces.as_ref())?;
             for (service, pin) in incoming.package.manifest.services.iter().zip(pins.iter().flatten()) {
                 self.store.put_pin(&id, &service.name, &service.image.to_string(), pin)?;
             }

@@ -66,9 +66,9 @@ impl Host {
 }
 
 /// Law 6: what a hook answered is hostile until it has passed here.
-pub(super) fn accept(addon: &Addon, ended: &mut Ended<Answer>) {
+pub(super) fn accept(addon: &Addon, request: &HookRequest, ended: &mut Ended<Answer>) {
     if let Outcome::Completed(answer) = &ended.outcome
-        && let Err(message) = answer.accept(addon.grant.vars_for_config())
+        && let Err(message) = answer.accept(request, addon.grant.vars_for_config())
     {
         ended.outcome = Outcome::Refused(Refused { code: BAD_ANSWER.to_owned(), message });
     }

@@ -33,15 +33,16 @@ pub struct ServiceLog {
 impl Host {
     /// Starts what starts with the addon, one after the other, each ready before the next.
     pub(crate) async fn start_services(&self, addon: &Addon) -> Result<()> {
+        let chosen = self.placement(addon, "").await;
+        let engine = self.services.place(&addon.id, "", chosen.as_deref()).await?;
         // Images of services that start later too, so that no app waits for them, or finds that they cannot be.
-        let engine = self.services.engines.choose()?;
         for service in &addon.manifest.services {
             self.services.pin(&addon.id, service, &engine).await?;
         }
         self.services.prepare(addon, &engine).await?;
         for service in Services::of_addon(addon) {
             let instance = Instance { addon: addon.id.clone(), service, resource: String::new() };
-            self.services.run(addon, &instance, None).await?;
+            self.services.run(addon, &instance, None, Some(&engine)).await?;
         }
         Ok(())
     }
@@ -49,8 +50,15 @@ impl Host {
     /// At install: the images of services, checked. `None` without an engine that answers; `enable` pins them then.
     pub(crate) async fn resolve_images(&self, manifest: &Manifest) -> Result<Option<Vec<Pin>>> {
         let mut pins = Vec::new();
+        if manifest.services.is_empty() {
+            return Ok(Some(pins));
+        }
+        let engine = match self.services.roomiest().await {
+            Err(error) if error.is_unreachable() => return Ok(None),
+            engine => engine?,
+        };
         for service in &manifest.services {
-            match self.services.resolve(&service.image, &self.services.engines.choose()?).await {
+            match self.services.resolve(&service.image, &engine).await {
                 Err(error) if error.is_unreachable() => return Ok(None),
                 pin => pins.push(pin?),
             }

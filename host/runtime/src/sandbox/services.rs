@@ -40,6 +40,8 @@ pub(crate) struct OwnServices {
     pub addon: Arc<Addon>,
     /// The resource the hook is about.
     pub resource: Option<String>,
+    /// The engine that was chosen for what this call starts, where a plugin has chosen one.
+    pub chosen: Option<String>,
     /// Whether the hook may start and stop.
     pub mutating: bool,
     pub deadline: Instant,
@@ -111,7 +113,8 @@ impl OwnServices {
             values.insert(name, value);
         }
         let instance = self.instance(service)?;
-        self.services.run(&self.addon, &instance, Some(&values)).await.map_err(|error| told(&error))
+        let chosen = self.chosen.as_deref();
+        self.services.run(&self.addon, &instance, Some(&values), chosen).await.map_err(|error| told(&error))
     }
 
     async fn stop(&self, name: &str) -> Answer<()> {

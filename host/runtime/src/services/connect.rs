@@ -31,10 +31,26 @@ impl Engines {
         self.connected.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
-    /// Where a new instance goes.
-    pub fn choose(&self) -> Result<String> {
-        let first = self.at.first().map(|engine| engine.name.to_string());
-        first.ok_or_else(|| Error::UnknownEngine { engine: "local".to_owned() })
+    /// Those of the policy.
+    pub fn all(&self) -> &[EngineAt] {
+        &self.at
+    }
+
+    /// The one engine there is; `None` where there are several.
+    pub fn only(&self) -> Option<String> {
+        match &self.at[..] {
+            [only] => Some(only.name.to_string()),
+            _ => None,
+        }
+    }
+
+    /// The engines that publish ports on the machine this one does.
+    pub fn on_machine_of(&self, name: &str) -> Vec<String> {
+        if self.is_remote(name) {
+            return vec![name.to_owned()];
+        }
+        let here = self.at.iter().map(|engine| engine.name.to_string());
+        here.filter(|other| !self.is_remote(other)).chain([name.to_owned()]).collect()
     }
 
     /// # Errors

@@ -79,7 +79,7 @@ impl Services {
         Ok(())
     }
 
-    /// What was pinned was removed behind our back: the same, and nothing else, is fetched again.
+    /// What was pinned was removed behind our back, or was never on this engine: the same, and nothing else, is fetched.
     pub async fn fetch_again(&self, engine: &dyn Engine, row: &InstanceRow, id: &str) -> Result<()> {
         let pin = self.store.last_pin(&row.instance.addon, &row.instance.service)?;
         let digest = pin.filter(|pin| pin.id == id).and_then(|pin| pin.digest);
@@ -87,11 +87,23 @@ impl Services {
             return Err(Error::Service {
                 addon: row.instance.addon.clone(),
                 service: row.instance.service.clone(),
-                message: format!("engine `{}` has lost its image {id}, which has no digest to fetch it by", row.engine),
-                hint: "load the image again".to_owned(),
+                message: format!(
+                    "engine `{}` does not have its image {id}, which has no digest to fetch it by",
+                    row.engine
+                ),
+                hint: format!("load the very image into engine `{}`", row.engine),
             });
         };
-        self.fetch(engine, &image).await
+        self.fetch(engine, &image).await?;
+        if engine.image(id).await?.is_some() {
+            return Ok(());
+        }
+        Err(Error::Service {
+            addon: row.instance.addon.clone(),
+            service: row.instance.service.clone(),
+            message: format!("engine `{}` has fetched another image by {image} than {id}, which is pinned", row.engine),
+            hint: "engines of one policy must be machines of one kind".to_owned(),
+        })
     }
 
     fn check(&self, image: &ImageRef, found: Image, about: &About) -> Result<Pin> {

@@ -95,6 +95,7 @@ impl Services {
     pub async fn reconcile(&self, id: &AddonId, addon: Option<&Addon>) -> Result<Vec<Repair>> {
         let rows = self.store.instances(id)?;
         let engines: BTreeSet<String> = rows.iter().map(|row| row.engine.clone()).collect();
+        let recorded: BTreeSet<String> = rows.iter().map(|row| row.instance.container_name(&self.marks())).collect();
         let mut repairs = Vec::new();
         for name in engines {
             let engine = self.engines.get(&name)?;
@@ -112,9 +113,10 @@ impl Services {
                     Err(error) => repairs.push(Repair::of(&row.instance, "failed", Some(with_source(&error)))),
                 }
             }
-            // What a run that was killed has left: ours, and no row wants it.
+            // What a run that was killed has left: ours, and no row wants it. One engine may have two names in the policy:
+            // what is recorded under the other is seen here too.
             for (name, container) in there {
-                if self.marks().vouches_for(&name, &container.labels) {
+                if !recorded.contains(&name) && self.marks().vouches_for(&name, &container.labels) {
                     engine.remove(&container.id).await?;
                 }
             }

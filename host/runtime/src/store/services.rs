@@ -26,6 +26,8 @@ CREATE TABLE instance (
     resource TEXT NOT NULL,
     engine TEXT NOT NULL,
     wanted TEXT NOT NULL,
+    memory_bytes INTEGER NOT NULL,
+    millicpus INTEGER NOT NULL,
     environment BLOB,
     failures INTEGER NOT NULL DEFAULT 0,
     failed_at INTEGER,
@@ -73,6 +75,29 @@ impl std::str::FromStr for Wanted {
             .find(|wanted| wanted.name() == text)
             .ok_or(crate::lifecycle::UnknownState)
     }
+}
+
+/// What an instance that should run is recorded with.
+pub(crate) struct Want<'a> {
+    pub engine: &'a str,
+    /// The engines on the same machine, itself among them: a port of it is given only once.
+    pub machine: &'a [String],
+    pub memory_bytes: u64,
+    pub millicpus: u64,
+    /// Sealed.
+    pub environment: Option<&'a [u8]>,
+    /// Container ports to the host port the manifest fixes, if any.
+    pub ports: &'a BTreeMap<u16, Option<u16>>,
+    /// The host ports that others are taken from.
+    pub range: std::ops::RangeInclusive<u16>,
+}
+
+/// What is recorded on an engine: how many instances, and what they may use together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Load {
+    pub instances: u32,
+    pub memory_bytes: u64,
+    pub millicpus: u64,
 }
 
 /// An instance as it should be.
@@ -157,36 +182,48 @@ impl Store {
         })
     }
 
-    /// Commits that an instance should run: with its ports, those it has kept and new ones out of `range`. Its failures are
-    /// forgiven.
+    /// What every engine has recorded, by its name.
+    pub fn loads(&self) -> Result<BTreeMap<String, Load>> {
+        self.read("count services", |connection| {
+            let sql = "SELECT engine, count(*), sum(memory_bytes), sum(millicpus) FROM instance
+                       WHERE wanted <> 'gone' GROUP BY engine";
+            let load = |row: &Row<'_>| {
+                let load = Load { instances: row.get(1)?, memory_bytes: row.get(2)?, millicpus: row.get(3)? };
+                Ok((row.get(0)?, load))
+            };
+            connection.prepare_cached(sql)?.query_map([], load)?.collect()
+        })
+    }
+
+    /// Commits that an instance should run: with its ports, those it has kept and new ones that are `usable`. Its failures
+    /// are forgiven, and its engine stays that which it was first recorded with.
     ///
-    /// `asked` maps container ports to the host port the manifest fixes, if any; new ones must be `usable`. `Err` within is the port that is taken, or 0
-    /// when none of the range is left.
+    /// `Err` within is the port that is taken, or 0 when none of the range is left.
     pub fn want(
         &self,
         of: &Instance,
-        engine: &str,
-        environment: Option<&[u8]>,
-        asked: &BTreeMap<u16, Option<u16>>,
+        want: &Want<'_>,
         usable: impl Fn(u16) -> bool,
-        range: std::ops::RangeInclusive<u16>,
     ) -> Result<std::result::Result<(), u16>> {
         self.write_if_ok("note a service", |transaction| {
             let values = params![
                 of.addon.to_string(),
                 of.service.as_str(),
                 of.resource,
-                engine,
+                want.engine,
                 Wanted::Running.name(),
-                environment
+                want.environment,
+                want.memory_bytes,
+                want.millicpus
             ];
             transaction.execute(
-                "INSERT INTO instance (addon, service, resource, engine, wanted, environment)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                 ON CONFLICT DO UPDATE SET wanted = ?5, environment = ?6, failures = 0, failed_at = NULL, log = NULL",
+                "INSERT INTO instance (addon, service, resource, engine, wanted, environment, memory_bytes, millicpus)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+                 ON CONFLICT DO UPDATE SET wanted = ?5, environment = ?6, memory_bytes = ?7, millicpus = ?8,
+                    failures = 0, failed_at = NULL, log = NULL",
                 values,
             )?;
-            assign_ports(transaction, of, engine, asked, usable, range)
+            assign_ports(transaction, of, want, usable)
         })
     }
 
@@ -262,23 +299,26 @@ impl Store {
 fn assign_ports(
     transaction: &Transaction<'_>,
     of: &Instance,
-    engine: &str,
-    asked: &BTreeMap<u16, Option<u16>>,
+    want: &Want<'_>,
     usable: impl Fn(u16) -> bool,
-    range: std::ops::RangeInclusive<u16>,
 ) -> rusqlite::Result<std::result::Result<(), u16>> {
-    let mut statement =
-        transaction.prepare_cached("SELECT host_port FROM port WHERE engine = ?1 ORDER BY host_port")?;
-    let mut taken: Vec<u16> = statement.query_map([engine], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    let mut statement = transaction.prepare_cached("SELECT host_port FROM port WHERE engine = ?1")?;
+    let mut taken: Vec<u16> = Vec::new();
+    for engine in want.machine {
+        for port in statement.query_map([engine], |row| row.get(0))? {
+            taken.push(port?);
+        }
+    }
+    taken.sort_unstable();
     let addon = of.addon.to_string();
-    for (&container, &fixed) in asked {
+    for (&container, &fixed) in want.ports {
         let kept: Option<u16> = transaction
             .prepare_cached(
                 "SELECT host_port FROM port WHERE addon = ?1 AND service = ?2 AND resource = ?3 AND container_port = ?4",
             )?
             .query_row(params![addon, of.service.as_str(), of.resource, container], |row| row.get(0))
             .optional()?;
-        let free = |taken: &[u16]| range.clone().find(|port| taken.binary_search(port).is_err() && usable(*port));
+        let free = |taken: &[u16]| want.range.clone().find(|port| taken.binary_search(port).is_err() && usable(*port));
         let port = match (kept, fixed) {
             (Some(kept), None) => kept,
             (Some(kept), Some(fixed)) if kept == fixed => kept,
@@ -299,7 +339,7 @@ fn assign_ports(
         transaction.execute(
             "INSERT INTO port (engine, host_port, addon, service, resource, container_port)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-            params![engine, port, addon, of.service.as_str(), of.resource, container],
+            params![want.engine, port, addon, of.service.as_str(), of.resource, container],
         )?;
         let at = taken.partition_point(|other| *other < port);
         taken.insert(at, port);

@@ -36,7 +36,7 @@ pub(super) fn insert_call(transaction: &Transaction<'_>, call: &CallRow) -> rusq
     Ok(())
 }
 
-fn set_state(transaction: &Transaction<'_>, addon: &str, state: &AddonState) -> rusqlite::Result<()> {
+pub(super) fn set_state(transaction: &Transaction<'_>, addon: &str, state: &AddonState) -> rusqlite::Result<()> {
     transaction
         .prepare_cached("UPDATE addon SET state = ?2 WHERE id = ?1")?
         .execute(params![addon, state.to_string()])?;
@@ -265,6 +265,14 @@ impl Store {
         calls.sort_by(|one, other| other.id.cmp(&one.id));
         calls.truncate(most as usize);
         Ok(calls)
+    }
+
+    /// The newest call of one hook that has ended.
+    pub fn last_call(&self, addon: &AddonId, hook: &str) -> Result<Option<CallRow>> {
+        self.read("find a call", |connection| {
+            let sql = "SELECT * FROM call WHERE addon = ?1 AND hook = ?2 ORDER BY id DESC LIMIT 1";
+            connection.prepare_cached(sql)?.query_row(params![addon.to_string(), hook], call).optional()
+        })
     }
 
     /// Calls after `after` that have said something, the oldest first.

@@ -1,11 +1,11 @@
-//! The steps of a test, in the order of an addon's life: install, enable, health, then each case (add, variables, everything a second
+//! The steps of a test, in the order of an addon's life: install, enable, health, schedule, then each case (add, variables, everything a second
 //! time, remove), disable, uninstall.
 
 use std::collections::BTreeMap;
 
 use lodger::{
-    Add, AddonId, Answer, Call, CallNote, Done, Error, Grant, HealthStatus, HookName, HookRequest, Host, Kind, Outcome,
-    Refused, Resource,
+    Add, AddonId, Answer, Call, CallNote, Candidate, Done, Error, Grant, HealthStatus, HookName, HookRequest, Host,
+    Kind, Outcome, Refused, Resource, ServiceRequest, ServiceToPlace,
 };
 
 use super::expectations::{Case, Ending, Expectations};
@@ -44,6 +44,7 @@ impl<'a> Lifecycle<'a> {
             let again = done(host.enable(&id).await)?;
             self.note(self.step("enable again", &again));
             self.health().await?;
+            self.schedule().await?;
             for case in &expectations.cases {
                 self.case(case, &expectations.settings).await?;
             }
@@ -74,6 +75,38 @@ impl<'a> Lifecycle<'a> {
             let message = report.message.as_deref().map(|text| format!(": {}", lodger::text::shown(text, 1024)));
             step.detail = Some(format!("{status}{}", message.unwrap_or_default()));
             step.ok = report.status != HealthStatus::Unhealthy;
+        }
+        self.note(step);
+        Ok(())
+    }
+
+    /// A scheduler is asked where two engines answer that are not there: it has to choose one of them, whatever it knows.
+    async fn schedule(&mut self) -> anyhow::Result<()> {
+        if !self.exports(HookName::Schedule) {
+            return Ok(());
+        }
+        let service = ServiceToPlace {
+            name: "web".to_owned(),
+            image: "docker.io/library/web:1".to_owned(),
+            memory_bytes: 256 << 20,
+            millicpus: 1000,
+            ports: vec![8080],
+        };
+        let asked = ServiceRequest { addon: "local/web".to_owned(), key: None, services: vec![service] };
+        let candidate = |engine: &str, instances: u32| Candidate {
+            engine: engine.to_owned(),
+            labels: Vec::new(),
+            memory_bytes: 8 << 30,
+            millicpus: 4000,
+            free_memory_bytes: (8 << 30) - (u64::from(instances) << 28),
+            free_millicpus: 4000 - u64::from(instances) * 1000,
+            instances,
+        };
+        let request = HookRequest::Schedule(asked, vec![candidate("one", 1), candidate("two", 0)]);
+        let asked = call(self.host.call(&self.id, request).await, HookName::Schedule)?;
+        let mut step = self.step("schedule", &asked);
+        if let Outcome::Completed(Answer::Placed(engine)) = &asked.outcome {
+            step.detail = Some(format!("chose `{engine}` of `one` and `two`"));
         }
         self.note(step);
         Ok(())

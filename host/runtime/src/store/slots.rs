@@ -1,0 +1,52 @@
+//! The table of slots: which addon has claimed which. Whether the claim holds, the addon's state says.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::Store;
+use super::rows::parsed;
+use super::statements::set_state;
+use crate::error::Result;
+use crate::id::{AddonId, Id};
+use crate::lifecycle::AddonState;
+
+pub(super) const TABLES: &str = "
+CREATE TABLE slot (
+    name TEXT PRIMARY KEY NOT NULL,
+    addon TEXT NOT NULL REFERENCES addon(id) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+";
+
+fn holder(connection: &Connection, slot: &str) -> rusqlite::Result<Option<(AddonId, AddonState)>> {
+    let sql = "SELECT addon.id, addon.state FROM slot JOIN addon ON addon.id = slot.addon WHERE slot.name = ?1";
+    connection.prepare_cached(sql)?.query_row([slot], |row| Ok((parsed(row, "id")?, parsed(row, "state")?))).optional()
+}
+
+impl Store {
+    /// Who has claimed a slot last, with the state it is in.
+    pub fn slot(&self, name: &str) -> Result<Option<(AddonId, AddonState)>> {
+        self.read("find out who fills a slot", |connection| holder(connection, name))
+    }
+
+    /// Commits that an addon is being enabled, and has the slot from now on. `Err` within is the one that has it.
+    pub fn claim_slot(&self, name: &str, addon: &AddonId) -> Result<std::result::Result<(), AddonId>> {
+        self.write_if_ok("note who fills a slot", |transaction| {
+            match holder(transaction, name)? {
+                Some((holder, state)) if holder != *addon && state.holds_slots() => return Ok(Err(holder)),
+                _ => {}
+            }
+            let id = addon.to_string();
+            transaction.execute("INSERT OR REPLACE INTO slot (name, addon) VALUES (?1, ?2)", params![name, id])?;
+            set_state(transaction, &id, &AddonState::Enabling)?;
+            Ok(Ok(()))
+        })
+    }
+
+    /// Drops the claims of an addon to any slot but the one that its manifest names now.
+    pub fn keep_slot(&self, addon: &AddonId, slot: Option<&Id>) -> Result<()> {
+        self.write("note who fills a slot", |transaction| {
+            let sql = "DELETE FROM slot WHERE addon = ?1 AND name IS NOT ?2";
+            transaction.execute(sql, params![addon.to_string(), slot.map(Id::as_str)])?;
+            Ok(())
+        })
+    }
+}
