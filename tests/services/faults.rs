@@ -29,6 +29,24 @@ fn a_service_that_ends_at_once_fails_enable_with_what_it_said() {
 }
 
 #[test]
+fn what_a_service_is_handed_in_confidence_is_not_shown_when_it_says_it() {
+    let site = Site::new();
+    let secret = "s3cr3t-of-the-operator";
+    let addon = site.install_with(json!({
+        "name": "talks", "version": "1.0.0", "settings": { "TOKEN": { "secret": true } },
+        "services": [{
+            "service_name": "main", "image": "lodger-test/shell:1", "environment": { "TOKEN": "" },
+            "command": ["sh", "-c", "echo the token is $TOKEN; exit 3"],
+        }],
+    }));
+    site.lodger(&["set", &addon, &format!("TOKEN={secret}")]).ok();
+    let told = site.lodger(&["enable", &addon]).exits(1).stderr;
+    assert!(told.contains("the token is [redacted]") && !told.contains(secret), "{told}");
+    let logs = site.lodger(&["logs", &addon, "--service", "main"]).ok().stdout;
+    assert!(logs.contains("the token is [redacted]") && !logs.contains(secret), "{logs}");
+}
+
+#[test]
 fn a_service_that_is_never_ready_is_taken_away_again() {
     let site = Site::new();
     let ready = json!({ "port": 8080, "timeout_ms": 1500 });

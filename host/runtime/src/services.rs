@@ -33,7 +33,7 @@ use crate::registry::Addon;
 use crate::render::{Instance, Marks, Plan, Rendered};
 use crate::sandbox::{ProgressEvent, ProgressSink};
 use crate::store::{InstanceRow, Store, Want, Wanted};
-use crate::text::shown;
+use crate::text::{redact, shown};
 
 pub(crate) use connect::Engines;
 pub use reconcile::Repair;
@@ -140,7 +140,7 @@ impl Services {
         let rendered = self.rendered(addon, &row)?;
         let there = engine.container(&rendered.container.name).await?;
         let done = self.converge(&*engine, &row, &rendered, there.as_ref()).await?;
-        if let Err(error) = self.wait_ready(&*engine, addon, service, &rendered).await {
+        if let Err(error) = self.wait_ready(&*engine, addon, service, &row).await {
             if let Error::ServiceNotReady { log, .. } = &error {
                 self.store.note_failure(instance, 0, None, Some(log))?;
             }
@@ -320,21 +320,26 @@ impl Services {
     }
 
     /// The end of what an instance has written: from its container, or as it was kept when it failed.
-    pub async fn logs(&self, row: &InstanceRow, most: usize) -> Result<String> {
+    pub async fn logs(&self, addon: &Addon, row: &InstanceRow, most: usize) -> Result<String> {
         let engine = self.engines.get(&row.engine)?;
         let name = row.instance.container_name(&self.marks());
         Ok(match engine.container(&name).await? {
             Some(there) if self.marks().vouches_for(&name, &there.labels) => {
-                self.readable(&engine.logs(&there.id, most).await?)
+                self.readable(&engine.logs(&there.id, most).await?, addon, row)?
             }
             _ => row.log.clone().unwrap_or_default(),
         })
     }
 
-    /// Output of a container, made fit to be shown, line by line.
-    pub fn readable(&self, log: &[u8]) -> String {
+    /// Output of a container, made fit to be shown, line by line, without what it was handed in confidence.
+    fn readable(&self, log: &[u8], addon: &Addon, row: &InstanceRow) -> Result<String> {
+        let mut secrets = addon.settings.secrets().to_vec();
+        if let Some(sealed) = &row.environment {
+            secrets.extend(self.opened(&row.instance, sealed)?.into_values());
+        }
         let text = String::from_utf8_lossy(log);
-        text.lines().map(|line| shown(line, 1024)).collect::<Vec<_>>().join("\n")
+        let text = redact(&text, &secrets);
+        Ok(text.lines().map(|line| shown(line, 1024)).collect::<Vec<_>>().join("\n"))
     }
 
     fn tell(&self, step: String) {

@@ -129,9 +129,10 @@ impl Host {
         if rows.is_empty() {
             return Err(Error::UnknownService { addon: addon.clone(), service: service.to_string() });
         }
+        let (addon, _) = self.registry.get(self, addon).await?;
         let mut logs = Vec::new();
         for row in rows {
-            let text = self.services.logs(&row, LOG_SHOWN).await?;
+            let text = self.services.logs(&addon, &row, LOG_SHOWN).await?;
             logs.push(ServiceLog { resource: Some(row.instance.resource).filter(|key| !key.is_empty()), text });
         }
         Ok(logs)

@@ -192,7 +192,7 @@ impl OwnServices {
 
     async fn logs(&self, name: &str) -> Answer<String> {
         let row = self.row(self.declared(name)?)?;
-        let mut log = self.services.logs(&row, OUTPUT_MAX).await.map_err(|error| told(&error))?;
+        let mut log = self.services.logs(&self.addon, &row, OUTPUT_MAX).await.map_err(|error| told(&error))?;
         // Escaping has made it longer.
         log.drain(..log.ceil_char_boundary(log.len().saturating_sub(OUTPUT_MAX)));
         Ok(log)

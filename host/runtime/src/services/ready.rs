@@ -10,7 +10,7 @@ use crate::engine::{Container, Engine, Exec, Status};
 use crate::error::{Error, Result};
 use crate::manifest::{Probe, Service};
 use crate::registry::Addon;
-use crate::render::Rendered;
+use crate::store::InstanceRow;
 
 /// Between two looks: short at first, since most services are ready soon.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
@@ -30,13 +30,14 @@ impl Services {
         engine: &dyn Engine,
         addon: &Addon,
         service: &Service,
-        rendered: &Rendered,
+        row: &InstanceRow,
     ) -> Result<()> {
         let began = Instant::now();
+        let name = row.instance.container_name(&self.marks());
         let timeout = service.ready.as_ref().map_or(SETTLED, |ready| ready.timeout);
         let mut pause = PAUSE_MIN;
         loop {
-            let there = engine.container(&rendered.container.name).await?;
+            let there = engine.container(&name).await?;
             let why = match there.as_ref().map(|container| (container, container.status)) {
                 None => "its container was removed".to_owned(),
                 Some((_, Status::Exited(code))) => match code {
@@ -54,7 +55,7 @@ impl Services {
             };
             if !why.is_empty() {
                 let log = match there {
-                    Some(container) => self.readable(&engine.logs(&container.id, LOG_KEPT).await?),
+                    Some(container) => self.readable(&engine.logs(&container.id, LOG_KEPT).await?, addon, row)?,
                     None => String::new(),
                 };
                 return Err(Error::ServiceNotReady {

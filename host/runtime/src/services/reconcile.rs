@@ -139,7 +139,7 @@ impl Services {
             if let Some(there) = there
                 && matches!(there.status, Status::Exited(_))
                 && rendered.is(there)
-                && let Some(repair) = self.crashed(engine, row, there).await?
+                && let Some(repair) = self.crashed(engine, addon, row, there).await?
             {
                 return Ok(Some(repair));
             }
@@ -168,7 +168,13 @@ impl Services {
 
     /// A container that has ended by itself is started again after a while, longer each time, and at last left alone with
     /// the end of its log. `None` when it is to be started now.
-    async fn crashed(&self, engine: &dyn Engine, row: &InstanceRow, there: &Container) -> Result<Option<Repair>> {
+    async fn crashed(
+        &self,
+        engine: &dyn Engine,
+        addon: &Addon,
+        row: &InstanceRow,
+        there: &Container,
+    ) -> Result<Option<Repair>> {
         let instance = &row.instance;
         let given_up = || {
             let why = format!(
@@ -187,7 +193,7 @@ impl Services {
         }
         let log = engine.logs(&there.id, LOG_KEPT).await?;
         let failures = row.failures + 1;
-        self.store.note_failure(instance, failures, Some(now_s()), Some(&self.readable(&log)))?;
+        self.store.note_failure(instance, failures, Some(now_s()), Some(&self.readable(&log, addon, row)?))?;
         Ok(if failures >= FAILURES_MAX { given_up() } else { None })
     }
 
