@@ -1,4 +1,7 @@
-//! The main job, visibly, on a real example, in a throw-away home.
+//! The main job, visibly, on real examples, in a throw-away home.
+
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt as _;
 
 use crate::cargo::{cargo, command, root, run, target};
 use crate::{engine, guests};
@@ -44,7 +47,7 @@ impl Demo {
         guests::build()?;
         run(cargo(&root).args(["build", "--locked", "--package", "lodger-cli"]))?;
         let bin = target().join("debug");
-        let home = tempfile::tempdir()?;
+        let home = tempfile::Builder::new().permissions(Permissions::from_mode(0o700)).tempdir()?;
         std::fs::write(home.path().join("lodger.toml"), POLICY)?;
         let tour = |steps: &[&str]| {
             steps.iter().try_for_each(|step| {
