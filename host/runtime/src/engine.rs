@@ -221,6 +221,15 @@ pub struct Container {
     pub ports: Vec<Published>,
 }
 
+impl Container {
+    /// Where this machine reaches a port of it: as it is published, else in one of its networks.
+    pub(crate) fn reached_at(&self, port: u16) -> Option<SocketAddr> {
+        let published = self.ports.iter().find(|published| published.container_port == port);
+        let inside = || self.networks.values().flatten().next().map(|&address| SocketAddr::new(address, port));
+        published.map(|published| published.host).or_else(inside)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
     Created,

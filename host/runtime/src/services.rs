@@ -322,13 +322,17 @@ impl Services {
     /// The end of what an instance has written: from its container, or as it was kept when it failed.
     pub async fn logs(&self, addon: &Addon, row: &InstanceRow, most: usize) -> Result<String> {
         let engine = self.engines.get(&row.engine)?;
-        let name = row.instance.container_name(&self.marks());
-        Ok(match engine.container(&name).await? {
-            Some(there) if self.marks().vouches_for(&name, &there.labels) => {
-                self.readable(&engine.logs(&there.id, most).await?, addon, row)?
-            }
-            _ => row.log.clone().unwrap_or_default(),
+        Ok(match self.own_container(&*engine, row).await? {
+            Some(there) => self.readable(&engine.logs(&there.id, most).await?, addon, row)?,
+            None => row.log.clone().unwrap_or_default(),
         })
+    }
+
+    /// The container of an instance, if one is there and this home has made it.
+    pub async fn own_container(&self, engine: &dyn Engine, row: &InstanceRow) -> Result<Option<Container>> {
+        let name = row.instance.container_name(&self.marks());
+        let there = engine.container(&name).await?;
+        Ok(there.filter(|there| self.marks().vouches_for(&name, &there.labels)))
     }
 
     /// Output of a container, made fit to be shown, line by line, without what it was handed in confidence.

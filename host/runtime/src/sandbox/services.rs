@@ -33,6 +33,8 @@ const VALUE_MAX: usize = 4096;
 const EXECS_MAX: usize = 4;
 /// Kept of a call's time to restart a container whose command has not ended.
 const RESTART: Duration = Duration::from_secs(2);
+/// How long an engine may take to say whether an instance runs.
+const VERIFY: Duration = Duration::from_secs(2);
 
 /// The services of one addon, as one call may use them.
 pub(crate) struct OwnServices {
@@ -50,9 +52,6 @@ pub(crate) struct OwnServices {
     /// Where a command is at work.
     pub at_work: Option<InstanceRow>,
 }
-
-/// How long an engine may take to say whether an instance runs.
-const VERIFY: Duration = Duration::from_secs(2);
 
 type Answer<T> = Result<T, GuestError>;
 
@@ -202,7 +201,6 @@ impl OwnServices {
 /// The host's error, as a guest may know it: with what was about its own services, without what the engine said.
 fn told(error: &Error) -> GuestError {
     match error {
-        Error::Engine(_) => GuestError::Unavailable(format!("{} ", error.code()).trim_end().to_owned()),
         Error::ServiceNotReady { .. } | Error::Service { .. } => GuestError::Unavailable(error.to_string()),
         _ if error.kind() == Kind::Host => GuestError::Unavailable(error.code().to_owned()),
         _ => GuestError::Denied(error.to_string()),
@@ -268,9 +266,7 @@ impl Services {
     /// Ends all that runs in an instance, at once, and starts it again.
     async fn restart(&self, row: &InstanceRow) -> crate::error::Result<()> {
         let engine = self.engines.get(&row.engine)?;
-        let name = row.instance.container_name(&self.marks());
-        let there = engine.container(&name).await?.filter(|there| self.marks().vouches_for(&name, &there.labels));
-        if let Some(there) = there {
+        if let Some(there) = self.own_container(&*engine, row).await? {
             engine.stop(&there.id, Duration::ZERO).await?;
             engine.start(&there.id).await?;
         }
@@ -280,18 +276,13 @@ impl Services {
     /// The address this host reaches a port at, of an instance that runs now.
     async fn dialled(&self, row: &InstanceRow, port: u16) -> crate::error::Result<Option<SocketAddr>> {
         let engine = self.engines.get(&row.engine)?;
-        let name = row.instance.container_name(&self.marks());
-        let there = engine.container(&name).await?.filter(|there| self.marks().vouches_for(&name, &there.labels));
-        let Some(there) = there.filter(|there| there.status == Status::Running) else { return Ok(None) };
-        let published = there.ports.iter().find(|published| published.container_port == port);
-        let inside = there.networks.values().flatten().next().map(|&address| SocketAddr::new(address, port));
-        Ok(published.map(|published| published.host).or(inside))
+        let there = self.own_container(&*engine, row).await?.filter(|there| there.status == Status::Running);
+        Ok(there.and_then(|there| there.reached_at(port)))
     }
 
     /// The id of the instance's own container, which runs.
     async fn running(&self, engine: &dyn crate::engine::Engine, row: &InstanceRow) -> crate::error::Result<String> {
-        let name = row.instance.container_name(&self.marks());
-        let there = engine.container(&name).await?.filter(|there| self.marks().vouches_for(&name, &there.labels));
+        let there = self.own_container(engine, row).await?;
         let running = there.filter(|there| there.status == Status::Running);
         running.map(|there| there.id).ok_or_else(|| Error::Service {
             addon: row.instance.addon.clone(),

@@ -77,15 +77,10 @@ impl Services {
                 // Between two looks the container may have ended: the next look tells.
                 Ok(engine.exec(&container.id, &exec).await.is_ok_and(|executed| executed.exit_code == Some(0)))
             }
-            Probe::Port(port) => {
-                let published = container.ports.iter().find(|published| published.container_port == *port);
-                let inside =
-                    || container.networks.values().flatten().next().map(|&address| SocketAddr::new(address, *port));
-                match published.map(|published| published.host).or_else(inside) {
-                    Some(address) => Ok(self.holds(address).await),
-                    None => Ok(false),
-                }
-            }
+            Probe::Port(port) => match container.reached_at(*port) {
+                Some(address) => Ok(self.holds(address).await),
+                None => Ok(false),
+            },
         }
     }
 
