@@ -49,7 +49,7 @@ mod on_docker {
             commands_answer input_is_given output_is_cut the_endless_are_left it_needs_a_running_container
         }
         volumes {
-            volumes_are_made_once content_goes_out_and_in failed_archives_leave_no_helper
+            volumes_are_made_once content_goes_out_and_in failed_archives_leave_no_helper what_is_kept_is_measured
         }
     }
 }

@@ -100,6 +100,7 @@ async fn every_method_says(docker: &Docker, socket: &Path) {
         docker.create_volume("x", &labels).await.err(),
         docker.volumes("x", "y").await.err(),
         docker.remove_volume("x").await.err(),
+        docker.disk_usage().await.err(),
         docker.export_volume("x", "x", &mut archive).await.err(),
         docker.import_volume("x", "x", Box::new(&b""[..])).await.err(),
         docker.events("x", "y").await.err(),
@@ -120,6 +121,22 @@ fn what_is_not_an_engine_says_nothing_about_containers() {
         let docker = at(&fake.socket());
         assert_eq!(fault(docker.container("x").await), Fault::Refused);
         assert_eq!(fault(docker.remove("x").await), Fault::Refused);
+    });
+}
+
+#[test]
+fn what_is_kept_is_read_in_both_its_shapes() {
+    run(async {
+        let mut fake = Fake::new();
+        for newest in [41, 51, 52] {
+            fake.up(12, newest);
+            let usage = at(&fake.socket()).disk_usage().await.unwrap();
+            assert_eq!(usage.containers, BTreeMap::from([("a".to_owned(), 7), ("b".to_owned(), 0)]));
+            let volumes = [("v".to_owned(), 9), ("unknown".to_owned(), 0), ("untold".to_owned(), 0)];
+            assert_eq!(usage.volumes, BTreeMap::from(volumes));
+            let asked = fake.asked();
+            assert!(asked.last().unwrap().starts_with(&format!("GET /v1.{newest}/system/df?")), "{asked:?}");
+        }
     });
 }
 

@@ -75,6 +75,40 @@ pub async fn content_goes_out_and_in(bench: &Bench) {
     engine.remove_volume(&to).await.unwrap();
 }
 
+pub async fn what_is_kept_is_measured(bench: &Bench) {
+    const MIB: u64 = 1 << 20;
+    let engine = &bench.engine;
+    let (full, empty) = (bench.volume("full").await, bench.volume("empty").await);
+    let mounts = BTreeMap::from([(full.clone(), "/full".to_owned()), (empty.clone(), "/empty".to_owned())]);
+    let shell = bench.start("writes", SHELL, |spec| {
+        spec.volumes = mounts;
+        spec.read_only = false;
+        spec.scratch = vec!["/tmp".to_owned()];
+    });
+    let shell = shell.await;
+    let idle = bench.start("idle", SHELL, |_| {}).await;
+    let write = "dd if=/dev/zero bs=1M count=3 of=/full/3; dd if=/dev/zero bs=1M count=2 of=/2; \
+                 dd if=/dev/zero bs=1M count=9 of=/tmp/9; sync";
+    bench.says(&shell, write).await;
+    // What does not run keeps what it has written.
+    for stop in [false, true] {
+        if stop {
+            engine.stop(&shell, std::time::Duration::ZERO).await.unwrap();
+        }
+        let usage = engine.disk_usage().await.unwrap();
+        let about = |bytes: u64, mib: u64| (mib * MIB..(mib + 1) * MIB).contains(&bytes);
+        assert!(about(usage.volumes[&full], 3) && about(usage.volumes[&empty], 0), "{usage:?}");
+        assert!(about(usage.containers[&shell], 2) && about(usage.containers[&idle], 0), "{usage:?}");
+    }
+    // Several may ask at a time.
+    let (a, b, c) = tokio::join!(engine.disk_usage(), engine.disk_usage(), engine.disk_usage());
+    assert!([a, b, c].into_iter().all(|usage| usage.unwrap().volumes.contains_key(&full)));
+    engine.remove(&shell).await.unwrap();
+    engine.remove_volume(&full).await.unwrap();
+    let usage = engine.disk_usage().await.unwrap();
+    assert!(!usage.containers.contains_key(&shell) && !usage.volumes.contains_key(&full));
+}
+
 /// An archive that breaks off.
 struct Broken(Cursor<Vec<u8>>);
 

@@ -71,6 +71,10 @@ pub trait Engine: Send + Sync {
     async fn volumes(&self, label: &str, value: &str) -> Result<Vec<Volume>>;
     async fn remove_volume(&self, name: &str) -> Result<()>;
 
+    /// What all containers and volumes take of the disk, in one question. An engine walks through every file of them to
+    /// answer it: ask seldom.
+    async fn disk_usage(&self) -> Result<DiskUsage>;
+
     /// Writes the content of a volume as a tar archive, through a container of `image` that is never started. Returns its
     /// bytes.
     async fn export_volume(&self, volume: &str, image: &str, to: &mut (dyn AsyncWrite + Send + Unpin)) -> Result<u64>;
@@ -299,6 +303,15 @@ pub struct Network {
 pub struct Volume {
     pub name: String,
     pub labels: BTreeMap<String, String>,
+}
+
+/// What is taken of an engine's disk, in bytes by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// What containers have written outside of volumes. Their kept output is not in it: engines do not tell, and it is
+    /// bounded ([`LOG_FILE_BYTES`]).
+    pub containers: BTreeMap<String, u64>,
+    pub volumes: BTreeMap<String, u64>,
 }
 
 /// Something happened to a container.

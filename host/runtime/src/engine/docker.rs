@@ -1,10 +1,11 @@
 //! Docker, and Podman through the socket that speaks Docker's API: over a local socket or mutual TLS, never plain TCP.
 //!
 //! `connection` knows the engine, `spec` has what is asked, `answer` what comes back, `stream` the requests that take a
-//! while. Here: each thing the trait can ask for.
+//! while, `disk` one whose answer bollard cannot read. Here: each thing the trait can ask for.
 
 mod answer;
 mod connection;
+mod disk;
 mod spec;
 mod stream;
 
@@ -23,8 +24,8 @@ use tokio::time::{Instant, sleep};
 use self::connection::Asking;
 pub use self::connection::{Address, Docker};
 use crate::engine::{
-    About, Container, ContainerSpec, Credentials, Engine, Events, Exec, Executed, Fault, Image, Network, NetworkSpec,
-    PullProgress, Reach, Result, Volume,
+    About, Container, ContainerSpec, Credentials, DiskUsage, Engine, Events, Exec, Executed, Fault, Image, Network,
+    NetworkSpec, PullProgress, Reach, Result, Volume,
 };
 use crate::text::shown;
 
@@ -264,6 +265,10 @@ impl Engine for Docker {
         let asking = self.named("remove the volume", name).await?;
         let options = RemoveVolumeOptions { force: false };
         found(asking.within(ACTION, asking.client.remove_volume(name, Some(options))).await).map(|_| ())
+    }
+
+    async fn disk_usage(&self) -> Result<DiskUsage> {
+        disk::usage(&self.asking("measure what is kept by", &self.address()).await?).await
     }
 
     async fn export_volume(&self, volume: &str, image: &str, to: &mut (dyn AsyncWrite + Send + Unpin)) -> Result<u64> {
