@@ -86,6 +86,13 @@ fn grants_the_policy_does_not_give() {
     }
     let problem = refused(&site, no, service("limits", json!({ "memory_bytes": 1u64 << 40 })));
     at(&problem, "services[0].limits.memory_bytes", "service_memory_bytes");
+    let problem = refused(&site, no, service("limits", json!({ "disk_bytes": 1u64 << 40 })));
+    at(&problem, "services[0].limits.disk_bytes", "service_disk_bytes");
+    let problem = refused(&site, "invalid-manifest", service("limits", json!({ "disk_bytes": 0 })));
+    assert_eq!(
+        (&problem["path"], &problem["message"]),
+        (&json!("services[0].limits.disk_bytes"), &json!("must be above 0"))
+    );
 }
 
 #[test]

@@ -127,7 +127,8 @@ impl Policy {
     /// package_files = 2000
     /// component_bytes = 67108864
     ///
-    /// service_memory_bytes = 2147483648   # of one container, and service_millicpus, service_pids
+    /// service_memory_bytes = 2147483648   # of one container, and service_millicpus,
+    ///                               # service_pids, service_disk_bytes
     ///
     /// [grant]
     /// env_names = ["DATABASE_URL"]  # names addons may fill beside <NAME>_…
@@ -223,6 +224,7 @@ impl Policy {
                 }
                 "service_millicpus" => replace(&mut self.services.millicpus, value, built_in.services.millicpus),
                 "service_pids" => replace(&mut self.services.pids, value, built_in.services.pids),
+                "service_disk_bytes" => replace(&mut self.services.disk_bytes, value, built_in.services.disk_bytes),
                 "package_bytes" => replace(&mut self.package.bytes, value, built_in.package.bytes),
                 "package_files" => replace(&mut self.package.files, value, built_in.package.files),
                 "component_bytes" => {

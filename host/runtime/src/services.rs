@@ -8,6 +8,7 @@
 //! Callers hold the addon's lock.
 
 mod connect;
+mod disk;
 mod image;
 mod ready;
 mod reconcile;
@@ -36,6 +37,7 @@ use crate::store::{InstanceRow, Store, Want, Wanted};
 use crate::text::{redact, shown};
 
 pub(crate) use connect::Engines;
+pub(crate) use disk::TooLarge;
 pub use reconcile::Repair;
 
 /// How long a service may take to end by itself.
@@ -105,6 +107,10 @@ impl Services {
     ) -> Result<()> {
         let (service, grant) = declared(addon, &instance.service)?;
         let known = self.store.instance(instance)?;
+        if let Some(TooLarge { why, way_on }) = known.as_ref().and_then(|row| TooLarge::of(addon, row)) {
+            let (addon, service) = (addon.id.clone(), instance.service.clone());
+            return Err(Error::Service { addon, service, message: why, hint: way_on });
+        }
         let engine = match &known {
             Some(row) => row.engine.clone(),
             None => self.place(&addon.id, &instance.resource, chosen).await?,

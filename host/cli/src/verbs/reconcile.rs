@@ -8,9 +8,13 @@ use crate::output;
 pub struct Reconcile {
     /// Only this addon's
     addon: Option<String>,
-    /// Go on: on what the engines tell, and every 30 seconds
+    /// Go on: on what the engines tell, and every 30 seconds; what services take of the disk is measured every five minutes
     #[arg(long, conflicts_with = "json")]
     watch: bool,
+    /// Start again what is left alone: services that have crashed too often, and for 15 minutes, to be cleared up, those
+    /// that take too much of the disk
+    #[arg(long, requires = "addon", conflicts_with = "watch")]
+    retry: bool,
 }
 
 impl Reconcile {
@@ -26,11 +30,17 @@ impl Reconcile {
             .await;
             return Ok(0);
         }
+        if let Some(addon) = only.as_ref().filter(|_| self.retry) {
+            host.retry_services(addon).await?;
+        }
+        let measured = context.watch("measuring", host.measure_disks(only.as_ref())).await;
         let repairs = context.watch("reconciling", host.reconcile(only.as_ref())).await?;
         if context.json {
+            measured?;
             output::json(&repairs)?;
         } else {
             repairs.iter().for_each(show);
+            measured?;
             if repairs.is_empty() {
                 output::say(context, "every service is as it should be");
             }

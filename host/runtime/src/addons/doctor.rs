@@ -1,5 +1,7 @@
 //! What is not as it should be in a home, and the command that mends it.
 
+mod services;
+
 use serde::Serialize;
 
 use crate::error::Result;
@@ -9,9 +11,6 @@ use crate::lifecycle::{AddonState, ResourceState};
 use crate::outcome::{COMPLETED, Outcome};
 use crate::slot::SCHEDULER;
 use crate::{Answer, HealthStatus};
-
-/// From this version on Docker keeps ports of the loopback address from its neighbours.
-const PORTS_GUARDED: u32 = 28;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -48,33 +47,8 @@ impl Host {
         if let Err(error) = self.writable() {
             add(Severity::Error, "home", error.to_string(), error.hint());
         }
-        for (name, about) in self.services.about().await? {
-            let subject = format!("engine {name}");
-            match about {
-                Err(error) => add(Severity::Error, &subject, error.to_string(), error.hint()),
-                Ok(about) => {
-                    if !about.rootless {
-                        let message = "root in a container is root on the machine, if it gets out".to_owned();
-                        add(
-                            Severity::Note,
-                            &subject,
-                            message,
-                            Some("run it rootless, or with user namespaces".to_owned()),
-                        );
-                    }
-                    let major = about.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-                    if major.is_some_and(|major| major < PORTS_GUARDED) {
-                        let message = format!(
-                            "ports published on 127.0.0.1 can be reached from the local network before Docker {PORTS_GUARDED}; this is {}",
-                            about.version
-                        );
-                        add(Severity::Warning, &subject, message, Some("drop such packets in the firewall".to_owned()));
-                    }
-                }
-            }
-        }
-        let slots = self.slot_findings().await?;
-        for Finding { severity, subject, message, fix } in slots {
+        let known = [self.engine_findings().await?, self.slot_findings().await?];
+        for Finding { severity, subject, message, fix } in known.into_iter().flatten() {
             add(severity, &subject, message, fix);
         }
         for row in self.store.addons()? {
@@ -98,10 +72,8 @@ impl Host {
                     );
                 }
             }
-            for row in self.store.instances(&row.id)?.into_iter().filter(|row| row.failures > 0) {
-                let message = format!("its service {} has ended {} times in a row", row.instance.service, row.failures);
-                let fix = format!("`lodger logs {subject} --service {}`", row.instance.service);
-                add(Severity::Error, &subject, message, Some(fix));
+            for Finding { severity, subject, message, fix } in self.service_findings(&row.id).await? {
+                add(severity, &subject, message, fix);
             }
             match self.check_health(&row.id).await {
                 Err(error) => add(Severity::Error, &subject, error.to_string(), error.hint()),

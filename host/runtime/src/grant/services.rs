@@ -8,6 +8,8 @@ use crate::policy::{Policy, Reach, ServicePolicy};
 const MEMORY_DEFAULT: u64 = 256 << 20;
 const MILLICPUS_DEFAULT: u64 = 1_000;
 const PIDS_DEFAULT: u64 = 200;
+/// A database keeps a GiB of its log beside its data without being told otherwise, and must not be stopped for that.
+const DISK_DEFAULT: u64 = 4 << 30;
 
 /// A service as granted: what every container of it is made from.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -26,6 +28,7 @@ pub struct ServiceGrant {
     pub memory_bytes: u64,
     pub millicpus: u64,
     pub pids: u64,
+    pub disk_bytes: u64,
 }
 
 pub(super) fn services(
@@ -111,6 +114,7 @@ fn grant(service: &Service, path: &str, policy: &ServicePolicy, refusals: &mut V
         memory_bytes: limit("memory_bytes", service.limits.memory_bytes, MEMORY_DEFAULT, policy.memory_bytes),
         millicpus: limit("millicpus", service.limits.millicpus, MILLICPUS_DEFAULT, policy.millicpus),
         pids: limit("pids", service.limits.pids, PIDS_DEFAULT, policy.pids),
+        disk_bytes: limit("disk_bytes", service.limits.disk_bytes, DISK_DEFAULT, policy.disk_bytes),
         service: service.name.clone(),
         image: service.image.to_string(),
         start: service.start,
@@ -139,6 +143,9 @@ fn describe(service: &Service, grant: &ServiceGrant, path: &str, policy: &Servic
         format!("use up to {memory} of memory, {cpus} processors and {} processes in {name}", grant.pids),
         ".limits",
     );
+    let disk = human_bytes(grant.disk_bytes);
+    let what = format!("take up to {disk} of disk in {name}; looked at every few minutes, so a soft limit");
+    add(true, what, ".limits.disk_bytes");
     for (port, host) in &service.ports {
         let on = match (&policy.reach, host) {
             (Reach::Network(network), None) => format!("in the network {network}"),
@@ -148,11 +155,7 @@ fn describe(service: &Service, grant: &ServiceGrant, path: &str, policy: &Servic
         add(true, format!("be reached at port {port} of {name} {on}"), ".ports");
     }
     for (target, volume) in &service.volumes {
-        add(
-            true,
-            format!("keep data of {name} in its volume {volume}, at {target}; no limit holds its size"),
-            ".volumes",
-        );
+        add(true, format!("keep data of {name} in its volume {volume}, at {target}"), ".volumes");
     }
     if grant.egress {
         add(true, format!("reach the outside from {name}, every host and port of it"), ".egress");

@@ -1,10 +1,11 @@
 //! When services are looked after: before every mutating hook, after a resource has gone, and when somebody asks.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Host, Locked};
+use super::{Host, Locked, now_ms};
 use crate::error::{Error, Result};
 use crate::hook::HookName;
 use crate::id::{AddonId, Id};
@@ -13,11 +14,14 @@ use crate::manifest::Manifest;
 use crate::registry::Addon;
 use crate::render::{Instance, Pin};
 use crate::services::{Repair, Services};
+use crate::store::Wanted;
 
 /// What is shown of a service's output, in bytes.
 const LOG_SHOWN: usize = 64 << 10;
 /// How long nothing may be told before everything is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// Between two looks at what services take of the disk, which costs an engine a walk through all that it has.
+const MEASURE_AGAIN: Duration = Duration::from_secs(300);
 /// What an engine tells comes in flurries; and a round that cannot succeed must not follow another at once.
 const SETTLE: Duration = Duration::from_millis(500);
 
@@ -122,6 +126,58 @@ impl Host {
         unreachable.map_or(Ok(repairs), Err)
     }
 
+    /// Asks engines what services take of the disk, and records which take more than they may: [`Host::reconcile`] stops
+    /// these, and starts those again that take less by now. True when there was anything to record. Expensive for the
+    /// engine, which is why no other verb does it.
+    ///
+    /// # Errors
+    /// When an engine does not tell, after the services on others were seen to.
+    pub async fn measure_disks(&self, only: Option<&AddonId>) -> Result<bool> {
+        let mut ids = self.store.addons_with_instances()?;
+        ids.retain(|id| only.is_none_or(|only| only == id));
+        let mut engines = BTreeSet::new();
+        for id in &ids {
+            let rows = self.store.instances(id)?.into_iter().filter(|row| row.wanted == Wanted::Running);
+            engines.extend(rows.map(|row| row.engine));
+        }
+        let (usages, failed) = self.services.disk_usages(engines).await;
+        let mut any = false;
+        for id in ids {
+            // Nearly always there is nothing to record, and nobody has to be waited for.
+            match self.registry.get(self, &id).await {
+                Ok((addon, _)) if self.services.to_note(&addon, &usages)?.is_empty() => continue,
+                Ok(_) => {}
+                // What it may take is to be decided anew.
+                Err(Error::GrantRevoked { .. }) => continue,
+                Err(error) => return Err(error),
+            }
+            match self.lock(&id).await {
+                Ok(locked) => {
+                    for (instance, bytes) in self.services.to_note(&locked.addon, &usages)? {
+                        self.store.note_disk(&instance, Some(bytes))?;
+                        any = true;
+                    }
+                }
+                // It is looked at the next time.
+                Err(Error::Busy { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        failed.map_or(Ok(any), Err)
+    }
+
+    /// Forgives the services of an addon what keeps them from running: that they have crashed too often, and for some time
+    /// what they take of the disk. [`Host::reconcile`] starts them.
+    pub async fn retry_services(&self, id: &AddonId) -> Result<()> {
+        let locked = self.lock(id).await?;
+        for row in self.store.instances(&locked.addon.id)? {
+            if row.failures > 0 || row.disk_bytes.is_some() || row.spared_at.is_some() {
+                self.store.spare(&row.instance, now_ms() / 1000)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The end of what every instance of a service has written.
     pub async fn service_logs(&self, addon: &AddonId, service: &Id) -> Result<Vec<ServiceLog>> {
         let mut rows = self.store.instances(addon)?;
@@ -139,8 +195,25 @@ impl Host {
     }
 
     /// Reconciles for ever: when an engine tells of a container of this home, and on a timer, since engines forget to tell.
-    /// What each round has done goes to `tell`.
+    /// What each round has done goes to `tell`. Meanwhile disks are measured now and then, so that nothing waits for that.
     pub async fn watch_services(&self, only: Option<&AddonId>, tell: impl Fn(Result<Vec<Repair>>)) {
+        tokio::join!(self.keep_mending(only, &tell), self.keep_measuring(only, &tell));
+    }
+
+    async fn keep_measuring(&self, only: Option<&AddonId>, tell: &impl Fn(Result<Vec<Repair>>)) {
+        loop {
+            let round = match self.measure_disks(only).await {
+                Ok(true) => self.reconcile(only).await,
+                other => other.map(|_| Vec::new()),
+            };
+            if !matches!(&round, Ok(repairs) if repairs.is_empty()) {
+                tell(round);
+            }
+            tokio::time::sleep(MEASURE_AGAIN).await;
+        }
+    }
+
+    async fn keep_mending(&self, only: Option<&AddonId>, tell: &impl Fn(Result<Vec<Repair>>)) {
         loop {
             // Listens before it looks, so that nothing in between is missed.
             let news = self.services.news().await;

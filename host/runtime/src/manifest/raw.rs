@@ -194,6 +194,7 @@ pub(super) struct ServiceLimits {
     pub memory_bytes: Option<u64>,
     pub cpus: Option<f64>,
     pub pids: Option<u64>,
+    pub disk_bytes: Option<u64>,
 }
 
 #[derive(serde::Deserialize)]

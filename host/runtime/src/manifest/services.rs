@@ -71,6 +71,8 @@ pub struct ServiceLimits {
     pub memory_bytes: Option<u64>,
     pub millicpus: Option<u64>,
     pub pids: Option<u64>,
+    /// What it has written outside of volumes, and its volumes.
+    pub disk_bytes: Option<u64>,
 }
 
 pub(super) fn check(found: &mut Found, raw: &Raw) -> Vec<Service> {
@@ -296,8 +298,10 @@ fn limits(found: &mut Found, path: &str, limits: &raw::ServiceLimits) -> Service
     if limits.memory_bytes.is_some_and(|bytes| bytes < 6 << 20) {
         found.add(format!("{path}.memory_bytes"), "must be 6291456 or more");
     }
-    if limits.pids == Some(0) {
-        found.add(format!("{path}.pids"), "must be above 0");
+    for (name, value) in [("pids", limits.pids), ("disk_bytes", limits.disk_bytes)] {
+        if value == Some(0) {
+            found.add(format!("{path}.{name}"), "must be above 0");
+        }
     }
     let millicpus = limits.cpus.map(|cpus| {
         if !(0.01..=1024.0).contains(&cpus) {
@@ -305,5 +309,5 @@ fn limits(found: &mut Found, path: &str, limits: &raw::ServiceLimits) -> Service
         }
         (cpus * 1000.0).round() as u64
     });
-    ServiceLimits { memory_bytes: limits.memory_bytes, millicpus, pids: limits.pids }
+    ServiceLimits { memory_bytes: limits.memory_bytes, millicpus, pids: limits.pids, disk_bytes: limits.disk_bytes }
 }

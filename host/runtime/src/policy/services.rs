@@ -31,6 +31,7 @@ pub struct ServicePolicy {
     pub memory_bytes: u64,
     pub millicpus: u64,
     pub pids: u64,
+    pub disk_bytes: u64,
     pub engines: Vec<EngineAt>,
     pub reach: Reach,
     /// Where ports are published.
@@ -91,6 +92,7 @@ impl Default for ServicePolicy {
             memory_bytes: 2 << 30,
             millicpus: 4_000,
             pids: 4_096,
+            disk_bytes: 10 << 30,
             engines: Id::nearest("local")
                 .map(|name| EngineAt { name, address: socket, labels: BTreeMap::new() })
                 .into_iter()

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::StreamExt as _;
 use serde::Serialize;
 
-use super::{GRACE, LOG_KEPT, Services, now_s, with_source};
+use super::{GRACE, LOG_KEPT, Services, TooLarge, now_s, with_source};
 use crate::engine::{Container, Engine, Failure, Fault, Status};
 use crate::error::{Error, Result};
 use crate::id::{AddonId, Id};
@@ -79,7 +79,7 @@ impl Services {
                     let rendered = self.rendered(addon, row)?;
                     let found = there.get(&rendered.container.name);
                     let well = found.is_some_and(|found| rendered.is(found) && found.status == Status::Running);
-                    if !well || row.failures > 0 {
+                    if !well || row.failures > 0 || row.disk_bytes.is_some() {
                         return Ok(false);
                     }
                 }
@@ -135,8 +135,14 @@ impl Services {
         let instance = &row.instance;
         if row.wanted == Wanted::Running {
             let Some(addon) = addon else { return Ok(None) };
+            if let Some(TooLarge { why, way_on }) = TooLarge::of(addon, row) {
+                self.keep_down(engine, row, there).await?;
+                return Ok(Some(Repair::of(instance, "failed", Some(format!("{why}; {way_on}")))));
+            }
             let rendered = self.rendered(addon, row)?;
             if let Some(there) = there
+                // What was kept down has not ended by itself.
+                && row.disk_bytes.is_none()
                 && matches!(there.status, Status::Exited(_))
                 && rendered.is(there)
                 && let Some(repair) = self.crashed(engine, addon, row, there).await?
@@ -147,6 +153,9 @@ impl Services {
                 self.store.note_failure(instance, 0, None, None)?;
             }
             let done = self.converge(engine, row, &rendered, there).await?;
+            if row.disk_bytes.is_some() {
+                self.store.note_disk(instance, None)?;
+            }
             return Ok(done.map(|what| Repair::of(instance, what, None)));
         }
         let name = instance.container_name(&self.marks());
@@ -166,6 +175,18 @@ impl Services {
         Ok(removed.then(|| Repair::of(instance, "removed", None)))
     }
 
+    /// Stops a container, and leaves it as it is.
+    async fn keep_down(&self, engine: &dyn Engine, row: &InstanceRow, there: Option<&Container>) -> Result<()> {
+        let Some(there) = there else { return Ok(()) };
+        if !self.marks().vouches_for(&there.name, &there.labels) {
+            return Err(Error::ForeignContainer { name: there.name.clone(), engine: row.engine.clone() });
+        }
+        if !matches!(there.status, Status::Created | Status::Exited(_)) {
+            engine.stop(&there.id, GRACE).await?;
+        }
+        Ok(())
+    }
+
     /// A container that has ended by itself is started again after a while, longer each time, and at last left alone with
     /// the end of its log. `None` when it is to be started now.
     async fn crashed(
@@ -178,8 +199,9 @@ impl Services {
         let instance = &row.instance;
         let given_up = || {
             let why = format!(
-                "it has ended {FAILURES_MAX} times in a row; `lodger logs {}` has what it said last",
-                instance.addon
+                "it has ended {FAILURES_MAX} times in a row; `lodger logs {0} --service {1}` has what it said last, and \
+                 `lodger reconcile {0} --retry` starts it again",
+                instance.addon, instance.service
             );
             Some(Repair::of(instance, "failed", Some(why)))
         };

@@ -32,6 +32,8 @@ CREATE TABLE instance (
     failures INTEGER NOT NULL DEFAULT 0,
     failed_at INTEGER,
     log TEXT,
+    disk_bytes INTEGER,
+    spared_at INTEGER,
     PRIMARY KEY (addon, service, resource)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE port (
@@ -116,6 +118,10 @@ pub(crate) struct InstanceRow {
     pub failed_at: Option<i64>,
     /// The end of what it wrote before it failed last.
     pub log: Option<String>,
+    /// What it took of the disk when that was found to be too much: it does not run until this is taken back.
+    pub disk_bytes: Option<u64>,
+    /// When somebody last had it started all the same, in seconds since 1970.
+    pub spared_at: Option<i64>,
 }
 
 fn instance(row: &Row<'_>) -> rusqlite::Result<InstanceRow> {
@@ -132,6 +138,8 @@ fn instance(row: &Row<'_>) -> rusqlite::Result<InstanceRow> {
         failures: row.get("failures")?,
         failed_at: row.get("failed_at")?,
         log: row.get("log")?,
+        disk_bytes: row.get("disk_bytes")?,
+        spared_at: row.get("spared_at")?,
     })
 }
 
@@ -220,17 +228,18 @@ impl Store {
                 "INSERT INTO instance (addon, service, resource, engine, wanted, environment, memory_bytes, millicpus)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                  ON CONFLICT DO UPDATE SET wanted = ?5, environment = ?6, memory_bytes = ?7, millicpus = ?8,
-                    failures = 0, failed_at = NULL, log = NULL",
+                    failures = 0, failed_at = NULL, log = NULL, disk_bytes = NULL",
                 values,
             )?;
             assign_ports(transaction, of, want, usable)
         })
     }
 
+    /// What kept it from running is no longer of interest then.
     pub fn set_wanted(&self, of: &Instance, wanted: Wanted) -> Result<()> {
         self.write("note what should become of a service", |transaction| {
             transaction.execute(
-                "UPDATE instance SET wanted = ?4 WHERE addon = ?1 AND service = ?2 AND resource = ?3",
+                "UPDATE instance SET wanted = ?4, disk_bytes = NULL WHERE addon = ?1 AND service = ?2 AND resource = ?3",
                 params![of.addon.to_string(), of.service.as_str(), of.resource, wanted.name()],
             )?;
             Ok(())
@@ -243,6 +252,28 @@ impl Store {
                 "UPDATE instance SET failures = ?4, failed_at = ?5, log = coalesce(?6, log)
                  WHERE addon = ?1 AND service = ?2 AND resource = ?3",
                 params![of.addon.to_string(), of.service.as_str(), of.resource, failures, failed_at, log],
+            )?;
+            Ok(())
+        })
+    }
+
+    pub fn note_disk(&self, of: &Instance, bytes: Option<u64>) -> Result<()> {
+        self.write("note what a service takes of the disk", |transaction| {
+            transaction.execute(
+                "UPDATE instance SET disk_bytes = ?4 WHERE addon = ?1 AND service = ?2 AND resource = ?3",
+                params![of.addon.to_string(), of.service.as_str(), of.resource, bytes],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Its failures are forgiven, and what it takes of the disk for a while.
+    pub fn spare(&self, of: &Instance, at: i64) -> Result<()> {
+        self.write("note that a service is tried again", |transaction| {
+            transaction.execute(
+                "UPDATE instance SET failures = 0, failed_at = NULL, spared_at = ?4
+                 WHERE addon = ?1 AND service = ?2 AND resource = ?3",
+                params![of.addon.to_string(), of.service.as_str(), of.resource, at],
             )?;
             Ok(())
         })
