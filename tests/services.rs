@@ -10,6 +10,7 @@ pub mod guests;
 mod oakestra;
 mod outages;
 mod postgres;
+mod private;
 mod redis;
 mod refused;
 mod slots;

@@ -113,6 +113,8 @@ pub enum Fault {
     /// The name is taken, or the thing is in use.
     Conflict,
     TimedOut,
+    /// It has no addresses left for one more network.
+    NoAddresses,
     /// It said no.
     Refused,
 }

@@ -265,6 +265,12 @@ impl Error {
             Error::Engine(failure) if failure.fault == Fault::Unreachable => {
                 "start the engine, or name another under [[engine]] in lodger.toml; nothing was removed".to_owned()
             }
+            Error::Engine(failure) if failure.fault == Fault::NoAddresses => {
+                "`docker network prune` removes networks nobody uses; for more of them, give the engine smaller ones in \
+                 /etc/docker/daemon.json, out of a range nothing else has, and restart it: \
+                 \"default-address-pools\": [{ \"base\": \"10.201.0.0/16\", \"size\": 24 }]"
+                    .to_owned()
+            }
             Error::Component { hint, .. } | Error::Image { hint, .. } => return hint.clone(),
             Error::CompileBound { .. } => "limits.compile_ms and limits.compile_memory_bytes in lodger.toml".to_owned(),
             Error::HomeCopied { .. } => "`lodger adopt` makes it a home of its own".to_owned(),

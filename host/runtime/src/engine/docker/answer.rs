@@ -35,6 +35,13 @@ pub fn fault(error: &Error, at: &str) -> (Fault, String) {
 
 fn status(code: u16, message: &str) -> Fault {
     match code {
+        // Docker's words, those of its newer versions, and Podman's.
+        _ if ["IPv4 address pool among the defaults", "pools have been fully subnetted", "from subnet pools"]
+            .iter()
+            .any(|words| message.contains(words)) =>
+        {
+            Fault::NoAddresses
+        }
         // Not an engine, or one that lacks the request: nothing is known about what was asked for.
         404 if message.contains("page not found") => Fault::Refused,
         404 => Fault::NotFound,
