@@ -6,6 +6,7 @@
 
 mod disk;
 mod faults;
+mod guard;
 pub mod guests;
 mod oakestra;
 mod outages;

@@ -212,7 +212,13 @@ fn the_api_is_told_how_far_networks_reach() {
             let name = bench.network(&format!("{reach:?}"), reach).await;
             let told = raw(&format!("GET /networks/{name}")).await;
             assert_eq!((&told["Driver"], &told["Internal"]), (&json!("bridge"), &json!(internal)));
-            assert_eq!((&told["Options"], &told["Attachable"]), (&options, &json!(false)));
+            let mut named = told["Options"].clone();
+            let bridge = named.as_object_mut().unwrap().remove("com.docker.network.bridge.name").unwrap();
+            assert_eq!((&named, &told["Attachable"]), (&options, &json!(false)));
+            // Rules of a firewall are made for these.
+            let bridge = bridge.as_str().unwrap();
+            assert!(bridge.starts_with("lodger-") && bridge.len() == 15, "{bridge}");
+            assert!(Path::new("/sys/class/net").join(bridge).exists(), "{bridge}");
         }
     });
 }

@@ -274,6 +274,9 @@ impl Executed {
     }
 }
 
+/// What the Linux interfaces of all networks begin with, so that a rule of the machine's firewall knows them.
+pub const BRIDGES: &str = "lodger-";
+
 /// A bridge network.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct NetworkSpec {

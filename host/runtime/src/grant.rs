@@ -56,7 +56,7 @@ pub struct Grant {
     pub denied_imports: Vec<String>,
     /// The same in plain words, each with the line of manifest or policy that says so.
     pub lines: Vec<Line>,
-    /// `sha256:` over all of the above.
+    /// `sha256:` over all of the above, but for what is told of the machines that services run on.
     pub digest: String,
 }
 
@@ -107,6 +107,8 @@ impl Grant {
             digest: String::new(),
         };
         grant.digest = grant.compute_digest();
+        // That a firewall has rules is no decision about the addon: whoever says so must not be asked for a new one.
+        services::machine(&grant.services, &policy.services, &mut grant.lines);
         Ok(grant)
     }
 

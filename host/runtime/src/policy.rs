@@ -143,6 +143,7 @@ impl Policy {
     /// name = "local"
     /// socket = "/var/run/docker.sock"   # or address, key, certificate, authority: mutual TLS
     /// labels = { region = "eu" }
+    /// guarded = true                # its machine's firewall has the rules that `lodger doctor` shows
     ///
     /// [apps]
     /// reach = "host"                # or "network:NAME"

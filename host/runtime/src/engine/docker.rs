@@ -24,8 +24,8 @@ use tokio::time::{Instant, sleep};
 use self::connection::Asking;
 pub use self::connection::{Address, Docker};
 use crate::engine::{
-    About, Container, ContainerSpec, Credentials, DiskUsage, Engine, Events, Exec, Executed, Fault, Image, Network,
-    NetworkSpec, PullProgress, Reach, Result, Volume,
+    About, Container, ContainerSpec, Credentials, DiskUsage, Engine, Events, Exec, Executed, Failure, Fault, Image,
+    Network, NetworkSpec, PullProgress, Reach, Result, Volume,
 };
 use crate::text::shown;
 
@@ -37,6 +37,8 @@ const SLACK: Duration = Duration::from_secs(30);
 const STALLED: Duration = Duration::from_secs(60);
 /// How often a thing is looked at until it has come about.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// How long it may take until what somebody else makes is there for all to see.
+const LISTED: Duration = Duration::from_secs(10);
 /// Longest subject of a failure, in bytes.
 const SUBJECT_MAX: usize = 200;
 
@@ -57,8 +59,27 @@ async fn networks_named(asking: &Asking, name: &str) -> Result<Vec<bollard::mode
     let options = ListNetworksOptions { filters: Some(filter("name", name.to_owned())) };
     let mut networks = asking.ask(asking.client.list_networks(Some(options))).await?;
     networks.retain(|network| network.name.as_deref() == Some(name) && network.id.is_some());
-    networks.sort_by(|a, b| a.id.cmp(&b.id));
     Ok(networks)
+}
+
+/// The network whose making by somebody else kept ours from being made. It is listed a moment later, or never where that
+/// failed.
+async fn somebody_elses(
+    asking: &Asking,
+    spec: &NetworkSpec,
+    failure: Failure,
+) -> Result<Vec<bollard::models::Network>> {
+    let until = Instant::now() + LISTED;
+    loop {
+        let there = networks_named(asking, &spec.name).await?;
+        if !there.is_empty() {
+            return Ok(there);
+        }
+        if Instant::now() > until {
+            return Err(failure);
+        }
+        sleep(LOOK_AGAIN).await;
+    }
 }
 
 #[async_trait]
@@ -188,36 +209,26 @@ impl Engine for Docker {
         let asking = self.named("create the network", &spec.name).await?;
         let mut there = networks_named(&asking, &spec.name).await?;
         if there.is_empty() {
-            match asking.within(ACTION, asking.client.create_network(spec::network(spec))).await {
-                // Somebody else was faster, and the engine noticed.
-                Err(failure) if failure.fault == Fault::Conflict => {}
-                made => drop(made?),
-            }
-            there = networks_named(&asking, &spec.name).await?;
+            let made = asking.within(ACTION, asking.client.create_network(spec::network(spec))).await;
+            there = match made {
+                Err(failure) if failure.fault == Fault::Conflict => somebody_elses(&asking, spec, failure).await?,
+                Err(failure) => return Err(failure),
+                Ok(_) => networks_named(&asking, &spec.name).await?,
+            };
         }
-        let wanted = spec::network_options(spec.reach);
+        let wanted = spec::network_options(spec);
         let alike = |network: &bollard::models::Network| {
             let options = network.options.clone().unwrap_or_default();
+            let same = |(option, value)| match options.get(option) {
+                Some(found) => found == value,
+                None => option == spec::BRIDGE_NAME,
+            };
             network.driver.as_deref() == Some("bridge")
                 && network.internal.unwrap_or_default() == (spec.reach == Reach::Internal)
-                && wanted.iter().all(|(option, value)| options.get(option) == Some(value))
+                && wanted.iter().all(same)
         };
         if there.is_empty() || !there.iter().all(alike) {
             return Err(asking.failure(Fault::Conflict, "there is another network of this name".to_owned()));
-        }
-        // Where it did not notice there are two. One stays, the same to all who look, or one that is in use by now.
-        let mut left = there.len();
-        for extra in there.iter().rev().filter_map(|network| network.id.as_ref()) {
-            if left == 1 {
-                break;
-            }
-            match found(asking.within(ACTION, asking.client.remove_network(extra)).await) {
-                Err(failure) if failure.fault == Fault::Conflict => {}
-                removed => {
-                    removed?;
-                    left -= 1;
-                }
-            }
         }
         Ok(())
     }

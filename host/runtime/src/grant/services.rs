@@ -64,6 +64,23 @@ pub(super) fn services(
     granted
 }
 
+/// What is between services and the machines they run on: no engine keeps them off by itself.
+pub(super) fn machine(services: &[ServiceGrant], policy: &ServicePolicy, lines: &mut Vec<Line>) {
+    let guarded = policy.engines.iter().all(|engine| engine.guarded);
+    for ServiceGrant { service, .. } in services {
+        let reach = format!("reach ports of its machine that listen on more than 127.0.0.1, from {service}");
+        let (may, what, because) = match &policy.reach {
+            Reach::Host if guarded => {
+                (false, format!("reach its machine or 169.254.0.0/16 from {service}"), "lodger.toml: engine.guarded")
+            }
+            Reach::Host => (true, reach, "lodger.toml: no engine.guarded"),
+            // No rule tells services from apps there.
+            Reach::Network(_) => (true, reach, "lodger.toml: apps.reach is a network that lodger has not made"),
+        };
+        lines.push(Line { may, what, because: because.to_owned() });
+    }
+}
+
 fn refuse(service: &Service, path: &str, policy: &ServicePolicy, refusals: &mut Vec<Problem>) {
     let image = &service.image;
     if !policy.admits(image) {

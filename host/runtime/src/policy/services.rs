@@ -46,6 +46,8 @@ pub struct EngineAt {
     pub address: Address,
     /// Free words for a scheduler, such as `region` or `carbon`.
     pub labels: BTreeMap<String, String>,
+    /// Its machine's firewall keeps services off the machine, says whoever has set the rules.
+    pub guarded: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,7 +96,7 @@ impl Default for ServicePolicy {
             pids: 4_096,
             disk_bytes: 10 << 30,
             engines: Id::nearest("local")
-                .map(|name| EngineAt { name, address: socket, labels: BTreeMap::new() })
+                .map(|name| EngineAt { name, address: socket, labels: BTreeMap::new(), guarded: false })
                 .into_iter()
                 .collect(),
             reach: Reach::Host,
@@ -115,6 +117,8 @@ pub(super) struct Engine {
     authority: Option<PathBuf>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    guarded: bool,
 }
 
 #[derive(Deserialize, Default)]
@@ -237,7 +241,7 @@ fn engine(raw: Engine) -> Result<EngineAt, String> {
             ));
         }
     };
-    Ok(EngineAt { name, address, labels: raw.labels })
+    Ok(EngineAt { name, address, labels: raw.labels, guarded: raw.guarded })
 }
 
 fn parse_reach(text: &str) -> Result<Reach, String> {

@@ -1,15 +1,20 @@
 //! What is to be said of engines, and of services that do not run.
 
 use super::{Finding, Severity};
-use crate::engine::About;
+use crate::engine::{About, BRIDGES};
 use crate::error::Result;
 use crate::host::Host;
 use crate::id::AddonId;
+use crate::policy::Reach;
 use crate::services::TooLarge;
 use crate::store::InstanceRow;
 
 /// From this version on Docker keeps ports of the loopback address from its neighbours.
 const PORTS_GUARDED: u32 = 28;
+/// Chains and what is dropped there that comes from our networks: all that a service begins towards the machine itself, and
+/// the addresses where clouds tell a machine its secrets.
+const GUARD: [(&str, &str); 2] =
+    [("INPUT", "-m conntrack --ctstate NEW -j DROP"), ("DOCKER-USER", "-d 169.254.0.0/16 -j DROP")];
 
 impl Host {
     /// Of the engines that have anything.
@@ -18,7 +23,10 @@ impl Host {
         for (name, about) in self.services.about().await? {
             let subject = format!("engine {name}");
             match about {
-                Ok(about) => findings.extend(of_engine(&subject, &about)),
+                Ok(about) => {
+                    findings.extend(of_engine(&subject, &about));
+                    findings.push(self.guard_finding(&name, subject, &about));
+                }
                 Err(error) => findings.push(Finding {
                     severity: Severity::Error,
                     message: error.to_string(),
@@ -28,6 +36,37 @@ impl Host {
             }
         }
         Ok(findings)
+    }
+
+    /// Whether services reach the engine's machine. Rules of a firewall take root, which lodger should not be, to set and to
+    /// look at: whoever has set them says so in the policy, and is believed.
+    fn guard_finding(&self, engine: &str, subject: String, about: &About) -> Finding {
+        let rules = |verb: &str| {
+            let rules = GUARD.map(|(chain, rule)| format!("`iptables {verb} {chain} -i {BRIDGES}+ {rule}`"));
+            rules.join(" and ")
+        };
+        let place = if about.rootless { "in the engine's network namespace" } else { "on its machine" };
+        let guarded = self.services.engines.all().iter().any(|at| at.name.as_str() == engine && at.guarded);
+        let (severity, message, fix) = match &self.policy.services.reach {
+            Reach::Network(apps) => {
+                let message = format!("from the network {apps}, which lodger has not made, services reach its machine");
+                (Severity::Note, message, "guard that network like any other".to_owned())
+            }
+            Reach::Host if guarded => {
+                let message = "its services are kept off its machine, as engine.guarded in lodger.toml says".to_owned();
+                (Severity::Note, message, format!("to check that, as root {}: {}", place, rules("-C")))
+            }
+            Reach::Host => {
+                let message = "services reach ports of its machine that listen on more than 127.0.0.1".to_owned();
+                let fix = format!(
+                    "as root {}, whenever it has started: {}; then `guarded = true` under [[engine]] in lodger.toml",
+                    place,
+                    rules("-I")
+                );
+                (Severity::Warning, message, fix)
+            }
+        };
+        Finding { severity, subject, message, fix: Some(fix) }
     }
 
     /// What keeps an addon's services from running.

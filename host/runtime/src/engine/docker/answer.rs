@@ -48,6 +48,8 @@ fn status(code: u16, message: &str) -> Fault {
         409 => Fault::Conflict,
         // Docker's answer to removing a network that is in use.
         403 if message.contains("active endpoints") => Fault::Conflict,
+        // And to making one that somebody else is making.
+        403 if message.contains("networks have same bridge name") => Fault::Conflict,
         // Another version runs there since the last request: the next one is made in its words.
         400 if message.contains("client version") => Fault::Unreachable,
         500.. if message.contains("port is already allocated") || message.contains("address already in use") => {

@@ -13,7 +13,7 @@ use bollard::models::{
 };
 
 use crate::engine::{
-    CAPABILITIES, ContainerSpec, FILES_MAX, LOG_FILE_BYTES, LOG_FILES, NetworkSpec, Reach, SCRATCH_BYTES,
+    BRIDGES, CAPABILITIES, ContainerSpec, FILES_MAX, LOG_FILE_BYTES, LOG_FILES, NetworkSpec, Reach, SCRATCH_BYTES,
 };
 
 /// Where a helper has the volume it is made for.
@@ -175,20 +175,32 @@ pub fn network(spec: &NetworkSpec) -> NetworkCreateRequest {
         internal: Some(spec.reach == Reach::Internal),
         attachable: Some(false),
         enable_ipv6: Some(false),
-        options: Some(network_options(spec.reach)),
+        options: Some(network_options(spec)),
         labels: Some(spec.labels.clone().into_iter().collect()),
         ..NetworkCreateRequest::default()
     }
 }
 
+/// Podman takes this option, and does not tell it of a network that is there.
+pub const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+
 /// Containers of an internal network are there for each other; those of the others only share a bridge.
-pub fn network_options(reach: Reach) -> HashMap<String, String> {
+pub fn network_options(spec: &NetworkSpec) -> HashMap<String, String> {
     let off = |option: &str| (format!("com.docker.network.bridge.{option}"), "false".to_owned());
-    match reach {
+    let mut options = match spec.reach {
         Reach::Internal => HashMap::new(),
         Reach::Edge => HashMap::from([off("enable_icc"), off("enable_ip_masquerade")]),
         Reach::Outside => HashMap::from([off("enable_icc")]),
-    }
+    };
+    options.insert(BRIDGE_NAME.to_owned(), bridge(&spec.name));
+    options
+}
+
+/// The name of a network's Linux interface: always the same, and of the 15 bytes that Linux takes at most.
+fn bridge(network: &str) -> String {
+    let hash = blake3::hash(network.as_bytes());
+    let letters = hash.as_bytes().iter().take(15 - BRIDGES.len()).map(|byte| char::from(b'a' + byte % 26));
+    BRIDGES.chars().chain(letters).collect()
 }
 
 pub fn volume(name: &str, labels: &BTreeMap<String, String>) -> VolumeCreateRequest {
