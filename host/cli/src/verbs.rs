@@ -22,10 +22,12 @@ mod new;
 mod pack;
 mod reconcile;
 mod remove;
+mod rollback;
 mod run;
 mod set;
 mod test;
 mod uninstall;
+mod upgrade;
 mod url;
 
 use std::io::Write as _;
@@ -43,6 +45,8 @@ use crate::output;
 pub enum Verb {
     Install(install::Install),
     Uninstall(uninstall::Uninstall),
+    Upgrade(upgrade::Upgrade),
+    Rollback(rollback::Rollback),
     Enable(enable::Enable),
     Disable(disable::Disable),
     List(list::List),
@@ -80,6 +84,8 @@ impl Verb {
         match self {
             Verb::Install(verb) => verb.run(context).await,
             Verb::Uninstall(verb) => verb.run(context).await,
+            Verb::Upgrade(verb) => verb.run(context).await,
+            Verb::Rollback(verb) => verb.run(context).await,
             Verb::Enable(verb) => verb.run(context).await,
             Verb::Disable(verb) => verb.run(context).await,
             Verb::List(verb) => verb.run(context).await,

@@ -35,6 +35,7 @@ hooks!(url, "url-hooks");
 hooks!(config, "config-hooks");
 hooks!(health, "health-hooks");
 hooks!(scheduler, "scheduler-hooks");
+hooks!(upgrade, "upgrade-hooks");
 
 pub use config::exports::lodger::addon::config::ConfigVar;
 pub use health::exports::lodger::addon::health::{Report as HealthReport, Status as HealthStatus};

@@ -68,6 +68,8 @@ pub enum Error {
     GrantRefused { refusals: Vec<Problem> },
     #[error("the grant was not accepted")]
     GrantNotAccepted,
+    #[error("the new version of addon `{addon}` may do more, which was not accepted")]
+    GrantWidens { addon: AddonId, digest: String },
     #[error("package `{package}`: {message}")]
     Package { package: String, message: String },
     #[error("package `{package}` cannot be read")]
@@ -80,6 +82,18 @@ pub enum Error {
     DigestChanged { addon: AddonId, version: String },
     #[error("addon `{addon}` is installed in version {installed}")]
     OtherVersion { addon: AddonId, installed: String },
+    #[error("addon `{addon}` is installed in version {installed}, which is later than {offered}")]
+    Downgrade { addon: AddonId, installed: String, offered: String },
+    #[error("the package is of addon `{package}`, not of `{addon}`")]
+    OtherAddon { addon: AddonId, package: AddonId },
+    #[error("version {version} of addon `{addon}` lacks {what}")]
+    StillNeeded { addon: AddonId, version: String, what: String },
+    #[error("no earlier version of addon `{addon}` is kept")]
+    NothingEarlier { addon: AddonId },
+    #[error("what {} had added of `{addon}` is not known to version {version}", list(apps))]
+    AddedSince { addon: AddonId, version: String, apps: Vec<Id> },
+    #[error("no engine has an image of addon `{addon}`, by which its volumes are reached")]
+    NoImage { addon: AddonId },
 
     #[error("policy `lodger.toml`: {message}")]
     Policy { message: String },
@@ -167,12 +181,19 @@ impl Error {
             Error::Manifest { .. } => ("invalid-manifest", Invalid),
             Error::GrantRefused { .. } => ("grant-refused", Conflict),
             Error::GrantNotAccepted => ("grant-not-accepted", Conflict),
+            Error::GrantWidens { .. } => ("grant-widens", Conflict),
             Error::Package { .. } => ("invalid-package", Invalid),
             Error::PackageRead { .. } => ("package-unreadable", Invalid),
             Error::Component { .. } => ("invalid-component", Invalid),
             Error::CompileBound { .. } => ("compile-bound", Invalid),
             Error::DigestChanged { .. } => ("digest-changed", Conflict),
             Error::OtherVersion { .. } => ("other-version", Conflict),
+            Error::Downgrade { .. } => ("downgrade", Conflict),
+            Error::OtherAddon { .. } => ("other-addon", Invalid),
+            Error::StillNeeded { .. } => ("still-needed", Conflict),
+            Error::NothingEarlier { .. } => ("no-earlier-version", NotFound),
+            Error::AddedSince { .. } => ("added-since", Conflict),
+            Error::NoImage { .. } => ("no-image", Host),
             Error::Policy { .. } => ("invalid-policy", Host),
             Error::UnknownService { .. } => ("unknown-service", NotFound),
             Error::Service { .. } => ("service", Conflict),
@@ -252,11 +273,22 @@ impl Error {
             Error::GrantRevoked { addon, .. } => {
                 format!("loosen the policy, or install `{addon}` again to decide anew")
             }
+            Error::GrantWidens { digest, .. } => format!("`--accept-grant {digest}` accepts what is shown"),
             Error::GrantNotAccepted => "--yes accepts the grant as shown".to_owned(),
             Error::DigestChanged { .. } => "raise the version in addon.json, or use --dev".to_owned(),
             Error::OtherVersion { addon, .. } => {
-                format!("`lodger uninstall {addon} --keep-data` first; upgrades in place come in a later version")
+                format!("`lodger upgrade {addon} PATH` replaces it, with what it has")
             }
+            Error::Downgrade { addon, .. } => {
+                format!("`lodger rollback {addon}` goes back to the version before the last upgrade, with its data")
+            }
+            Error::OtherAddon { package, .. } => format!("`lodger install` it beside, or `lodger upgrade {package}`"),
+            Error::StillNeeded { addon, .. } => format!("`lodger remove APP {addon}` first, or use another version"),
+            Error::NothingEarlier { .. } => "snapshots under [retention] in lodger.toml says how many are kept".to_owned(),
+            Error::AddedSince { addon, .. } => {
+                format!("`lodger remove APP {addon}` first, or use --force, which does that: it destroys what they have")
+            }
+            Error::NoImage { .. } => "pull the image its manifest names".to_owned(),
             Error::Service { hint, .. } => hint.clone(),
             Error::ServiceNotReady { addon, .. } => format!("`lodger logs {addon}` has what it said"),
             Error::PortTaken { .. } => "host_ports under [grant] in lodger.toml, or \"0\" in addon.json".to_owned(),

@@ -118,6 +118,21 @@ impl Grant {
         format!("sha256:{}", hex(&Sha256::digest(text)))
     }
 
+    /// What the addon may do by this grant and may not by the one `before`: to be decided by somebody. A limit that is not
+    /// higher widens nothing; whatever else reads differently does.
+    pub fn widens(&self, before: &Grant) -> Vec<Line> {
+        let limits = Limit::ALL.into_iter().filter(|&limit| self.limits[limit] <= before.limits[limit]);
+        let mut narrower: Vec<String> = limits.map(|limit| in_words(limit, self.limits[limit])).collect();
+        for hook in &self.hooks {
+            let (now, then) = (self.deadlines_ms.of(hook.name()), before.deadlines_ms.of(hook.name()));
+            narrower.extend((now <= then).then(|| deadline_in_words(hook.name(), now.as_millis())));
+        }
+        let known = |line: &Line| {
+            narrower.contains(&line.what) || before.lines.iter().any(|other| other.may && other.what == line.what)
+        };
+        self.lines.iter().filter(|line| line.may && !known(line)).cloned().collect()
+    }
+
     /// The variables `config-vars` may fill.
     pub fn vars_for_config(&self) -> &[String] {
         let taken = usize::from(self.hooks.contains(&HookName::Url));
@@ -197,6 +212,10 @@ fn in_words(limit: Limit, value: u64) -> String {
     }
 }
 
+fn deadline_in_words(hook: &str, ms: u128) -> String {
+    format!("run its hook {hook} for up to {ms} ms")
+}
+
 /// A size as a person reads it, exact or rounded to a tenth.
 pub fn human_bytes(bytes: u64) -> String {
     let mut value = bytes;
@@ -239,7 +258,7 @@ fn deadlines(
             (None, Some(&ms)) => (ms, "addon.json: limits.deadlines_ms.default".to_owned()),
             (None, None) => (default, "default".to_owned()),
         };
-        lines.push(Line { may: true, what: format!("run its hook {hook} for up to {ms} ms"), because });
+        lines.push(Line { may: true, what: deadline_in_words(hook.name(), u128::from(ms)), because });
         deadlines.insert(hook.name().to_owned(), ms);
     }
     deadlines.insert(

@@ -8,9 +8,12 @@
 //! data/<ns>/<name>/           the guest's /data
 //! cache/                      compiled code
 //! locks/                      one file per addon
+//! snapshots/<ns>/<name>/<version>/   what an earlier version had
 //! ```
 //!
 //! Law 5: this is the one module that opens paths for guests, and it does so by handle, from ids and versions only.
+
+mod snapshots;
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -90,7 +93,7 @@ impl Home {
         let read_only = |error: &std::io::Error| {
             matches!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied)
         };
-        for name in ["addons", "data", "cache", "locks"] {
+        for name in ["addons", "data", "cache", "locks", "snapshots"] {
             match private_dir(&root.join(name)) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) if read_only(&error) => {
@@ -195,10 +198,13 @@ impl Home {
         private_dirs(&path).and_then(|()| open_dir(&path)).map_err(Error::io("open the data directory", path))
     }
 
-    /// Removes all versions of an addon from the disk.
+    /// Removes all versions of an addon from the disk, and what was kept of them.
     pub fn remove_versions(&self, addon: &AddonId) -> Result<()> {
-        let path = self.addon_dir(addon);
-        remove_package_dir(&path).map_err(Error::io("remove", path))
+        self.sweep(addon, &[], &[])?;
+        for path in [self.addon_dir(addon), self.snapshots_of(addon)] {
+            remove_package_dir(&path).map_err(Error::io("remove", path))?;
+        }
+        Ok(())
     }
 
     /// Destroys the data of an addon, however deep a guest has nested it.

@@ -25,10 +25,11 @@ pub enum HookName {
     ConfigVars,
     Health,
     Schedule,
+    Upgrade,
 }
 
 impl HookName {
-    pub const ALL: [HookName; 8] = [
+    pub const ALL: [HookName; 9] = [
         HookName::Enable,
         HookName::Disable,
         HookName::Provision,
@@ -37,6 +38,7 @@ impl HookName {
         HookName::ConfigVars,
         HookName::Health,
         HookName::Schedule,
+        HookName::Upgrade,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -49,6 +51,7 @@ impl HookName {
             HookName::ConfigVars => "config-vars",
             HookName::Health => "health",
             HookName::Schedule => "schedule",
+            HookName::Upgrade => "upgrade",
         }
     }
 
@@ -59,7 +62,11 @@ impl HookName {
     /// A mutating hook holds the addon's lock, writes `/data` and leaves a durable record; the others do none of it.
     pub const fn is_mutating(self) -> bool {
         match self {
-            HookName::Enable | HookName::Disable | HookName::Provision | HookName::Unprovision => true,
+            HookName::Enable
+            | HookName::Disable
+            | HookName::Provision
+            | HookName::Unprovision
+            | HookName::Upgrade => true,
             HookName::Url | HookName::ConfigVars | HookName::Health | HookName::Schedule => false,
         }
     }
@@ -83,6 +90,8 @@ pub enum HookRequest {
     Health,
     /// Where services are to go, and which engines there are.
     Schedule(ServiceRequest, Vec<Candidate>),
+    /// The version whose data is there. Only within [`Host::upgrade`](crate::Host::upgrade).
+    Upgrade(semver::Version),
 }
 
 /// A resource as its addon knows it.
@@ -105,6 +114,7 @@ impl HookRequest {
             HookRequest::ConfigVars(_) => HookName::ConfigVars,
             HookRequest::Health => HookName::Health,
             HookRequest::Schedule(..) => HookName::Schedule,
+            HookRequest::Upgrade(_) => HookName::Upgrade,
         }
     }
 
@@ -114,7 +124,11 @@ impl HookRequest {
             HookRequest::Provision(request) => Some(&request.key),
             HookRequest::Unprovision(request) => Some(&request.key),
             HookRequest::Url(resource) | HookRequest::ConfigVars(resource) => Some(&resource.key),
-            HookRequest::Enable | HookRequest::Disable | HookRequest::Health | HookRequest::Schedule(..) => None,
+            HookRequest::Enable
+            | HookRequest::Disable
+            | HookRequest::Health
+            | HookRequest::Schedule(..)
+            | HookRequest::Upgrade(_) => None,
         }
     }
 }
@@ -161,6 +175,10 @@ impl Hooks {
                 let scheduler = hooks.lodger_addon_scheduler();
                 scheduler.call_schedule(store, asked, candidates).await?.map(Answer::Placed)
             }
+            HookRequest::Upgrade(from) => {
+                let hooks = self.upgrade.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
+                hooks.lodger_addon_upgrade().call_upgrade(store, &from.to_string()).await?.map(|()| Answer::Done)
+            }
         })
     }
 }
@@ -168,7 +186,7 @@ impl Hooks {
 /// What a hook that completed has answered.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// `enable`, `disable`, `unprovision`.
+    /// `enable`, `disable`, `unprovision`, `upgrade`.
     Done,
     Provisioned(Provisioned),
     Url(String),

@@ -42,7 +42,7 @@ use crate::outcome::{Outcome, Refused, Report};
 use crate::policy::Policy;
 use crate::quota::{Quota, SharedQuota};
 use crate::registry::{Addon, Registry};
-use crate::sandbox::{Allocation, Ended, Extension, Guest, OwnServices, ProgressSink, Room, Sandbox};
+use crate::sandbox::{Allocation, Ended, Extension, Guest, OwnServices, ProgressEvent, ProgressSink, Room, Sandbox};
 use crate::services::Services;
 use crate::slot::{self, Slot};
 use crate::store::{ResourceEnd, ResourceRow, Store};
@@ -123,7 +123,7 @@ pub enum Access {
 
 /// The lock of an addon, held across the steps of a verb.
 pub(crate) struct Locked {
-    held: Held,
+    pub held: Held,
     pub addon: Arc<Addon>,
     pub state: AddonState,
 }
@@ -192,15 +192,26 @@ impl Host {
     /// A read hook.
     pub(crate) async fn call_reading(&self, addon: &AddonId, request: HookRequest) -> Result<Call<Answer>> {
         let (addon, now) = self.registry.get(self, addon).await?;
-        permit(&addon, &now.state, request.hook())?;
-        let _slot = self.slot().await?;
-        let room = self.room(&addon, request.hook().name(), None).about(&request);
-        let call = self.record(&addon, request.hook().name(), request.key());
+        self.call_reading_in(&addon, &now.state, now.data, request).await
+    }
 
-        let mut ended = self.enter(&addon, room, &request).await;
-        accept(&addon, &request, &mut ended);
-        (ended.report.data_bytes, ended.report.data_files) = (now.data.bytes, now.data.files);
-        let (row, call) = close(call, ended, &addon);
+    /// The same in a version that need not be the one that serves.
+    pub(crate) async fn call_reading_in(
+        &self,
+        addon: &Arc<Addon>,
+        state: &AddonState,
+        data: Size,
+        request: HookRequest,
+    ) -> Result<Call<Answer>> {
+        permit(addon, state, request.hook())?;
+        let _slot = self.slot().await?;
+        let room = self.room(addon, request.hook().name(), None).about(&request);
+        let call = self.record(addon, request.hook().name(), request.key());
+
+        let mut ended = self.enter(addon, room, &request).await;
+        accept(addon, &request, &mut ended);
+        (ended.report.data_bytes, ended.report.data_files) = (data.bytes, data.files);
+        let (row, call) = close(call, ended, addon);
         self.store.log(row);
         Ok(call)
     }
@@ -286,12 +297,17 @@ impl Host {
         Ok(Call { id, outcome: ended.outcome, report: ended.report, log })
     }
 
-    /// Takes the addon's lock, notes what was cut off under it before, and looks at the addon as it is now.
+    /// Takes the addon's lock, notes what was cut off under it before, takes back an upgrade that was, and looks at the addon
+    /// as it is now.
     pub(crate) async fn lock(&self, id: &AddonId) -> Result<Locked> {
         let held = self.hold(id).await?;
-        let (addon, now) = self.registry.get_under_lock(self, id).await?;
+        let (mut addon, mut now) = self.registry.get_under_lock(self, id).await?;
         if now.running {
             self.store.settle(id)?;
+        }
+        if matches!(now.state, AddonState::Upgrading | AddonState::Interrupted(HookName::Upgrade)) {
+            self.take_back(id).await?;
+            (addon, now) = self.registry.get_under_lock(self, id).await?;
         }
         Ok(Locked { held, addon, state: now.state.settled() })
     }
@@ -306,6 +322,13 @@ impl Host {
     /// [`Error::HomeCopied`]: a copy must not act on what belongs to the original.
     pub(crate) fn writable(&self) -> Result<()> {
         if self.copied { Err(Error::HomeCopied { home: self.home.root().to_owned() }) } else { Ok(()) }
+    }
+
+    /// Tells whoever listens how far a verb has come.
+    pub(crate) fn tell(&self, event: ProgressEvent) {
+        if let Some(sink) = &self.progress {
+            sink(event);
+        }
     }
 
     async fn slot(&self) -> Result<SemaphorePermit<'_>> {

@@ -9,6 +9,9 @@
 //!                 failed{enable} / interrupted{enable}   failed{disable} / interrupted{disable}
 //!                         ╰── enable or disable again ──╯
 //!
+//!                              upgrade, rollback
+//! installed, enabled, degraded ──────────────────→ upgrading ──→ as before, in this version or the other
+//!
 //!  provision                               unprovision
 //! ───────────→ provisioning ──→ active ─────────────────→ deprovisioning ──→ gone
 //!                   │                                          │
@@ -20,7 +23,7 @@
 //! ```
 //!
 //! A state that says something is under way (`enabling`, `provisioning`, …) is only true while somebody holds the addon's
-//! lock; whoever takes the lock and finds it turns it into `interrupted`.
+//! lock; whoever takes the lock and finds it turns it into `interrupted`, and takes an upgrade that was cut off back.
 
 use std::fmt;
 use std::str::FromStr;
@@ -38,6 +41,8 @@ pub enum AddonState {
     /// Enabled, but its `health` says that something is wrong.
     Degraded,
     Disabling,
+    /// Another version is being tried, or taken back to.
+    Upgrading,
     Failed(HookName),
     /// The host died while the hook ran.
     Interrupted(HookName),
@@ -57,8 +62,11 @@ pub enum ResourceState {
 
 /// Whether an addon in this state may be asked this hook.
 pub fn permits(state: &AddonState, hook: HookName) -> bool {
-    use AddonState::{Degraded, Disabling, Enabled, Enabling, Failed, Installed, Interrupted};
+    use AddonState::{Degraded, Disabling, Enabled, Enabling, Failed, Installed, Interrupted, Upgrading};
     match (state, hook) {
+        // The version that is left serves until it is left.
+        (Upgrading | Interrupted(HookName::Upgrade), _) => hook == HookName::Upgrade || !hook.is_mutating(),
+        (_, HookName::Upgrade) => false,
         (Installed | Failed(_) | Interrupted(_), HookName::Enable) => true,
         (Enabled | Degraded, HookName::Enable) => false,
         (Enabled | Degraded, _) => true,
@@ -79,7 +87,8 @@ pub fn during(hook: HookName) -> Option<AddonState> {
         | HookName::Url
         | HookName::ConfigVars
         | HookName::Health
-        | HookName::Schedule => None,
+        | HookName::Schedule
+        | HookName::Upgrade => None,
     }
 }
 
@@ -95,7 +104,8 @@ pub fn after(hook: HookName, completed: bool) -> Option<AddonState> {
             | HookName::Url
             | HookName::ConfigVars
             | HookName::Health
-            | HookName::Schedule,
+            | HookName::Schedule
+            | HookName::Upgrade,
             _,
         ) => None,
     }
@@ -107,6 +117,7 @@ impl AddonState {
         match self {
             AddonState::Enabling => AddonState::Interrupted(HookName::Enable),
             AddonState::Disabling => AddonState::Interrupted(HookName::Disable),
+            AddonState::Upgrading => AddonState::Interrupted(HookName::Upgrade),
             settled => settled,
         }
     }
@@ -118,7 +129,7 @@ impl AddonState {
     /// Whether a slot that an addon in this state has claimed is its own. One that is found to be under way may have been
     /// cut off: it is as if it were, until somebody enables or disables it.
     pub fn holds_slots(&self) -> bool {
-        self.is_enabled() || matches!(self, AddonState::Enabling | AddonState::Disabling)
+        self.is_enabled() || matches!(self, AddonState::Enabling | AddonState::Disabling | AddonState::Upgrading)
     }
 
     /// The command that leads on from here.
@@ -126,7 +137,10 @@ impl AddonState {
         match self {
             AddonState::Installed => format!("`lodger enable {addon}` first"),
             AddonState::Enabled | AddonState::Degraded => format!("`lodger disable {addon}` first"),
-            AddonState::Enabling | AddonState::Disabling => "wait until it has ended".to_owned(),
+            AddonState::Enabling | AddonState::Disabling | AddonState::Upgrading => "wait until it has ended".to_owned(),
+            AddonState::Failed(HookName::Upgrade) | AddonState::Interrupted(HookName::Upgrade) => {
+                format!("`lodger reconcile {addon}` takes it back to the version before")
+            }
             AddonState::Failed(hook) | AddonState::Interrupted(hook) => {
                 format!("`lodger {hook} {addon}` again, or `lodger calls {addon}` to see why")
             }
@@ -152,6 +166,7 @@ impl fmt::Display for AddonState {
             AddonState::Enabled => f.write_str("enabled"),
             AddonState::Degraded => f.write_str("degraded"),
             AddonState::Disabling => f.write_str("disabling"),
+            AddonState::Upgrading => f.write_str("upgrading"),
             AddonState::Failed(hook) => write!(f, "failed{{{hook}}}"),
             AddonState::Interrupted(hook) => write!(f, "interrupted{{{hook}}}"),
         }
@@ -192,6 +207,7 @@ impl FromStr for AddonState {
             "enabled" => AddonState::Enabled,
             "degraded" => AddonState::Degraded,
             "disabling" => AddonState::Disabling,
+            "upgrading" => AddonState::Upgrading,
             _ => with_hook(text, "failed", AddonState::Failed)
                 .or_else(|| with_hook(text, "interrupted", AddonState::Interrupted))
                 .ok_or(UnknownState)?,
@@ -239,6 +255,7 @@ mod tests {
             AddonState::Enabled,
             AddonState::Degraded,
             AddonState::Disabling,
+            AddonState::Upgrading,
         ];
         for hook in HookName::ALL {
             addon.extend([AddonState::Failed(hook), AddonState::Interrupted(hook)]);
@@ -257,7 +274,8 @@ mod tests {
         let stuck = [AddonState::Failed(HookName::Enable), AddonState::Interrupted(HookName::Disable)];
         for hook in HookName::ALL {
             for state in &enabled {
-                assert_eq!(permits(state, hook), hook != HookName::Enable, "{state} {hook}");
+                let not_now = matches!(hook, HookName::Enable | HookName::Upgrade);
+                assert_eq!(permits(state, hook), !not_now, "{state} {hook}");
             }
             for state in &stuck {
                 let way_out = matches!(hook, HookName::Enable | HookName::Disable | HookName::Unprovision);

@@ -46,6 +46,8 @@ pub struct Policy {
     pub network: Vec<Pattern>,
     /// Addresses that may be dialled although they are not for the public.
     pub network_addresses: Vec<IpNet>,
+    /// Earlier versions of an addon that are kept with what they had, to go back to.
+    pub snapshots: usize,
     /// Slots that addons may fill; none by default.
     pub slots: Vec<Id>,
     /// Lines of the file that are looser than the built-in default, for `doctor`.
@@ -80,6 +82,7 @@ impl Default for Policy {
             services: ServicePolicy::default(),
             network: Vec::new(),
             network_addresses: Vec::new(),
+            snapshots: 1,
             slots: Vec::new(),
             looser: Vec::new(),
         }
@@ -94,6 +97,13 @@ struct File {
     engine: Vec<services::Engine>,
     apps: services::Apps,
     registry: Vec<services::RegistryFile>,
+    retention: Retention,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct Retention {
+    snapshots: Option<usize>,
 }
 
 #[derive(Deserialize, Default)]
@@ -138,6 +148,9 @@ impl Policy {
     /// host_ports = "16000-16999"
     /// capabilities = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]
     /// egress = false
+    ///
+    /// [retention]
+    /// snapshots = 1                 # earlier versions of an addon kept to go back to; 0: none
     ///
     /// [[engine]]
     /// name = "local"
@@ -192,6 +205,7 @@ impl Policy {
             policy.looser.push(format!("grant.slots: `{slot}`"));
             policy.slots.push(slot);
         }
+        policy.snapshots = file.retention.snapshots.unwrap_or(policy.snapshots);
         policy.services.take(file.grant, file.engine, file.apps, file.registry, &mut policy.looser).map_err(invalid)?;
         Ok(policy)
     }

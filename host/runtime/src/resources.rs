@@ -8,6 +8,7 @@ use crate::addons::Done;
 use crate::bindings::{Pair, ProvisionRequest, UnprovisionRequest};
 use crate::env;
 use crate::error::{Error, Result};
+use crate::grant::Grant;
 use crate::hook::{Answer, HookName, HookRequest, ResourceRef};
 use crate::host::{Host, Locked, now_ms, resource_place};
 use crate::id::{AddonId, Id};
@@ -173,7 +174,7 @@ impl Host {
             alias: add.alias.clone(),
             plan,
             options: add.options.clone(),
-            variables: self.variables(locked, add)?,
+            variables: variables(&addon.grant, &add.app, add.alias.as_ref(), &self.store.resources_of_app(&add.app)?)?,
             state: ResourceState::Provisioning,
             guest_id: None,
             private: None,
@@ -181,24 +182,6 @@ impl Host {
             created_at: now_ms(),
         };
         Ok(row)
-    }
-
-    /// The names the addon's variables have in this app, none of them taken.
-    fn variables(&self, locked: &Locked, add: &Add) -> Result<Vec<String>> {
-        let (addon, app) = (&locked.addon, &add.app);
-        let others = self.store.resources_of_app(app)?;
-        let mut names = Vec::new();
-        for name in &addon.grant.config_vars {
-            let variable = env::name_in_app(name, &addon.id.name, add.alias.as_ref());
-            if let Some(alias) = add.alias.as_ref().filter(|_| !env::is_allowed(&variable)) {
-                return Err(Error::VariableForbidden { alias: alias.clone(), variable });
-            }
-            if let Some(holder) = others.iter().find(|other| other.variables.contains(&variable)) {
-                return Err(Error::VariableTaken { app: app.clone(), variable, holder: holder.addon.clone() });
-            }
-            names.push(variable);
-        }
-        Ok(names)
     }
 
     /// Removes an addon from an app: `unprovision` destroys the resource.
@@ -308,7 +291,7 @@ impl Host {
             HookName::Disable => HookRequest::Disable,
             HookName::Health => HookRequest::Health,
             // About no resource, and not what the host can repeat.
-            HookName::Schedule => return Err(Error::HookMissing { addon: addon.clone(), hook: hook.name() }),
+            HookName::Schedule | HookName::Upgrade => return Err(Error::HookMissing { addon: addon.clone(), hook: hook.name() }),
             HookName::Url => HookRequest::Url(self.reference(&row)?),
             HookName::ConfigVars => HookRequest::ConfigVars(self.reference(&row)?),
             HookName::Provision => {
@@ -389,6 +372,22 @@ impl Host {
             }
         }
     }
+}
+
+/// The names an addon's variables have in an app that has `others`, none of them taken.
+pub(crate) fn variables(grant: &Grant, app: &Id, alias: Option<&Id>, others: &[ResourceRow]) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for name in &grant.config_vars {
+        let variable = env::name_in_app(name, &grant.id.name, alias);
+        if let Some(alias) = alias.filter(|_| !env::is_allowed(&variable)) {
+            return Err(Error::VariableForbidden { alias: alias.clone(), variable });
+        }
+        if let Some(holder) = others.iter().find(|other| other.variables.contains(&variable)) {
+            return Err(Error::VariableTaken { app: app.clone(), variable, holder: holder.addon.clone() });
+        }
+        names.push(variable);
+    }
+    Ok(names)
 }
 
 fn check_options(options: &BTreeMap<String, String>) -> Result<()> {

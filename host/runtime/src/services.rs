@@ -12,6 +12,7 @@ mod disk;
 mod image;
 mod ready;
 mod reconcile;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -39,6 +40,7 @@ use crate::text::{redact, shown};
 pub(crate) use connect::Engines;
 pub(crate) use disk::TooLarge;
 pub use reconcile::Repair;
+pub(crate) use volumes::SavedVolume;
 
 /// How long a service may take to end by itself.
 const GRACE: Duration = Duration::from_secs(10);
@@ -115,7 +117,7 @@ impl Services {
             Some(row) => row.engine.clone(),
             None => self.place(&addon.id, &instance.resource, chosen).await?,
         };
-        self.pin(&addon.id, service, &engine).await?;
+        self.pin(addon, service, &engine).await?;
         let sealed = match environment {
             Some(values) => {
                 let json = serde_json::to_vec(values).unwrap_or_default();
@@ -165,7 +167,7 @@ impl Services {
     pub async fn prepare(&self, addon: &Addon, engine: &str) -> Result<()> {
         let engine = self.engines.get(engine)?;
         for (service, grant) in addon.manifest.services.iter().zip(&addon.grant.services) {
-            let Some(pin) = self.store.pin(&addon.id, &service.name, &grant.image)? else { continue };
+            let Some(pin) = self.store.pin(&addon.id, &addon.version, &service.name, &grant.image)? else { continue };
             // Which networks it joins depends on whether it has ports, not on which.
             let ports = service.ports.keys().map(|&port| (port, port)).collect();
             let alone = addon.manifest.services.len() == 1;
@@ -182,7 +184,7 @@ impl Services {
     fn rendered(&self, addon: &Addon, row: &InstanceRow) -> Result<Rendered> {
         let instance = &row.instance;
         let (service, grant) = declared(addon, &instance.service)?;
-        let pin = self.store.pin(&addon.id, &service.name, &grant.image)?;
+        let pin = self.store.pin(&addon.id, &addon.version, &service.name, &grant.image)?;
         let pin = pin.ok_or_else(|| Error::Service {
             addon: addon.id.clone(),
             service: instance.service.clone(),

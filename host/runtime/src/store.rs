@@ -14,6 +14,7 @@ mod rows;
 mod services;
 mod slots;
 mod statements;
+mod versions;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -31,6 +32,7 @@ use crate::home::private_file;
 pub use rows::CallRow;
 pub(crate) use rows::{AddonRow, Finish, ResourceEnd, ResourceRow, Revision};
 pub(crate) use services::{InstanceRow, Load, Want, Wanted};
+pub(crate) use versions::{EarlierRow, Phase, Variables};
 
 /// `PRAGMA user_version` of the schema below.
 const SCHEMA: u32 = 1;
@@ -312,6 +314,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
             transaction.execute_batch(TABLES)?;
             transaction.execute_batch(services::TABLES)?;
             transaction.execute_batch(slots::TABLES)?;
+            transaction.execute_batch(versions::TABLES)?;
             transaction.pragma_update(None, "user_version", SCHEMA)?;
         }
         transaction.commit()?;

@@ -1,6 +1,6 @@
 //! `lodger info`.
 
-use lodger::{AddonInfo, Id, Resource, SettingInfo};
+use lodger::{AddonInfo, Earlier, Id, Resource, SettingInfo};
 
 use crate::context::Context;
 use crate::output;
@@ -18,6 +18,8 @@ struct All {
     /// The slot it fills while it is enabled.
     #[serde(skip_serializing_if = "Option::is_none")]
     replaces: Option<Id>,
+    /// Versions `lodger rollback` can go back to, the next one first.
+    earlier: Vec<Earlier>,
     settings: Vec<SettingInfo>,
     resources: Vec<Resource>,
 }
@@ -28,10 +30,11 @@ impl Info {
         let id = host.resolve(&self.addon)?;
         let info = host.addon(&id)?;
         let settings = host.settings(&id).await?;
+        let earlier = host.earlier(&id)?;
         let replaces = host.explain(&id).await?.replaces;
         let used: Vec<_> = host.apps()?.into_values().flatten().filter(|resource| resource.addon == id).collect();
         if context.json {
-            output::json(&All { info, replaces, settings, resources: used })?;
+            output::json(&All { info, replaces, earlier, settings, resources: used })?;
             return Ok(0);
         }
         let mut rows = vec![
@@ -42,6 +45,7 @@ impl Info {
             vec!["data".to_owned(), format!("{} in {} files", lodger::human_bytes(info.data_bytes), info.data_files)],
         ];
         rows.extend(replaces.map(|slot| vec!["replaces".to_owned(), slot.to_string()]));
+        rows.extend(earlier.iter().map(|earlier| vec!["earlier".to_owned(), earlier.version.to_string()]));
         for setting in settings {
             let value = match (&setting.value, setting.secret, setting.set) {
                 (Some(value), _, _) => lodger::text::shown(value, 200),

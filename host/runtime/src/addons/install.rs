@@ -71,7 +71,7 @@ impl Host {
             self.store.put_addon(&row)?;
             self.store.keep_slot(&id, incoming.grant.replaces.as_ref())?;
             for (service, pin) in incoming.package.manifest.services.iter().zip(pins.iter().flatten()) {
-                self.store.put_pin(&id, &service.name, &service.image.to_string(), pin)?;
+                self.store.put_pin(&id, &row.version, &service.name, &service.image.to_string(), pin)?;
             }
             self.registry.forget(&id);
         }

@@ -41,7 +41,7 @@ impl Host {
         let engine = self.services.place(&addon.id, "", chosen.as_deref()).await?;
         // Images of services that start later too, so that no app waits for them, or finds that they cannot be.
         for service in &addon.manifest.services {
-            self.services.pin(&addon.id, service, &engine).await?;
+            self.services.pin(addon, service, &engine).await?;
         }
         self.services.prepare(addon, &engine).await?;
         for service in Services::of_addon(addon) {

@@ -3,10 +3,10 @@
 use super::Services;
 use crate::engine::{About, Credentials, Engine, Fault, Image};
 use crate::error::{Error, Result};
-use crate::id::AddonId;
 use crate::image::ImageRef;
 use crate::manifest::Service;
 use crate::policy::Registry;
+use crate::registry::Addon;
 use crate::render::Pin;
 use crate::sandbox::ProgressEvent;
 use crate::store::InstanceRow;
@@ -20,11 +20,11 @@ impl Services {
     ///
     /// # Errors
     /// As for [`Services::resolve`].
-    pub async fn pin(&self, addon: &AddonId, service: &Service, engine: &str) -> Result<()> {
+    pub async fn pin(&self, addon: &Addon, service: &Service, engine: &str) -> Result<()> {
         let reference = service.image.to_string();
-        if self.store.pin(addon, &service.name, &reference)?.is_none() {
+        if self.store.pin(&addon.id, &addon.version, &service.name, &reference)?.is_none() {
             let pin = self.resolve(&service.image, engine).await?;
-            self.store.put_pin(addon, &service.name, &reference, &pin)?;
+            self.store.put_pin(&addon.id, &addon.version, &service.name, &reference, &pin)?;
         }
         Ok(())
     }
@@ -81,8 +81,8 @@ impl Services {
 
     /// What was pinned was removed behind our back, or was never on this engine: the same, and nothing else, is fetched.
     pub async fn fetch_again(&self, engine: &dyn Engine, row: &InstanceRow, id: &str) -> Result<()> {
-        let pin = self.store.last_pin(&row.instance.addon, &row.instance.service)?;
-        let digest = pin.filter(|pin| pin.id == id).and_then(|pin| pin.digest);
+        let pins = self.store.pins(&row.instance.addon)?;
+        let digest = pins.into_iter().filter(|pin| pin.id == id).find_map(|pin| pin.digest);
         let Some(image) = digest.and_then(|digest| digest.parse::<ImageRef>().ok()) else {
             return Err(Error::Service {
                 addon: row.instance.addon.clone(),

@@ -220,7 +220,7 @@ impl Services {
     }
 
     /// The addon's containers by name, those of this home only.
-    async fn containers_of(&self, engine: &dyn Engine, id: &AddonId) -> Result<BTreeMap<String, Container>> {
+    pub(super) async fn containers_of(&self, engine: &dyn Engine, id: &AddonId) -> Result<BTreeMap<String, Container>> {
         let found = engine.containers(LABEL_ADDON, &id.to_string()).await?;
         let home = self.marks().home_label();
         let ours = found.into_iter().filter(|container| container.labels.get(LABEL_HOME) == Some(&home));

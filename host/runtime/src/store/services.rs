@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use semver::Version;
 
 use super::Store;
 use super::rows::{collect, from_json, parsed, to_json};
@@ -13,12 +14,13 @@ use crate::render::{Instance, Pin};
 pub(super) const TABLES: &str = "
 CREATE TABLE image (
     addon TEXT NOT NULL REFERENCES addon(id) ON DELETE CASCADE,
+    version TEXT NOT NULL,
     service TEXT NOT NULL,
     reference TEXT NOT NULL,
     id TEXT NOT NULL,
     digest TEXT,
     volumes TEXT NOT NULL,
-    PRIMARY KEY (addon, service)
+    PRIMARY KEY (addon, version, service)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE instance (
     addon TEXT NOT NULL REFERENCES addon(id),
@@ -183,6 +185,14 @@ impl Store {
         })
     }
 
+    /// Engines that have anything of an addon.
+    pub fn engines_of(&self, addon: &AddonId) -> Result<Vec<String>> {
+        self.read("list engines", |connection| {
+            let sql = "SELECT DISTINCT engine FROM instance WHERE addon = ?1 ORDER BY engine";
+            collect(connection, sql, [addon.to_string()], |row| row.get(0))
+        })
+    }
+
     /// Engines that have anything.
     pub fn engines(&self) -> Result<Vec<String>> {
         self.read("list engines", |connection| {
@@ -290,11 +300,11 @@ impl Store {
         })
     }
 
-    /// The pinned image of a service; `None` where the manifest names another by now.
-    pub fn pin(&self, addon: &AddonId, service: &Id, reference: &str) -> Result<Option<Pin>> {
+    /// The image that is pinned for a service of a version; `None` where the manifest names another by now.
+    pub fn pin(&self, addon: &AddonId, version: &Version, service: &Id, reference: &str) -> Result<Option<Pin>> {
         self.read("find an image", |connection| {
-            let sql = "SELECT * FROM image WHERE addon = ?1 AND service = ?2 AND reference = ?3";
-            let values = params![addon.to_string(), service.as_str(), reference];
+            let sql = "SELECT * FROM image WHERE addon = ?1 AND version = ?2 AND service = ?3 AND reference = ?4";
+            let values = params![addon.to_string(), version.to_string(), service.as_str(), reference];
             connection.prepare_cached(sql)?.query_row(values, pin).optional()
         })
     }
@@ -306,20 +316,35 @@ impl Store {
         })
     }
 
-    /// The pin of a service, whatever the manifest names now.
-    pub fn last_pin(&self, addon: &AddonId, service: &Id) -> Result<Option<Pin>> {
-        self.read("find an image", |connection| {
-            let sql = "SELECT * FROM image WHERE addon = ?1 AND service = ?2";
-            connection.prepare_cached(sql)?.query_row(params![addon.to_string(), service.as_str()], pin).optional()
+    /// The images of an addon, in whatever version.
+    pub fn pins(&self, addon: &AddonId) -> Result<Vec<Pin>> {
+        self.read("list images", |connection| {
+            let sql = "SELECT * FROM image WHERE addon = ?1 ORDER BY version, service";
+            collect(connection, sql, [addon.to_string()], pin)
         })
     }
 
-    pub fn put_pin(&self, addon: &AddonId, service: &Id, reference: &str, pin: &Pin) -> Result<()> {
+    pub fn put_pin(
+        &self,
+        addon: &AddonId,
+        version: &Version,
+        service: &Id,
+        reference: &str,
+        pin: &Pin,
+    ) -> Result<()> {
         self.write("note an image", |transaction| {
             transaction.execute(
-                "INSERT OR REPLACE INTO image (addon, service, reference, id, digest, volumes)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![addon.to_string(), service.as_str(), reference, pin.id, pin.digest, to_json(&pin.volumes)?],
+                "INSERT OR REPLACE INTO image (addon, version, service, reference, id, digest, volumes)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    addon.to_string(),
+                    version.to_string(),
+                    service.as_str(),
+                    reference,
+                    pin.id,
+                    pin.digest,
+                    to_json(&pin.volumes)?
+                ],
             )?;
             Ok(())
         })
@@ -342,6 +367,13 @@ fn assign_ports(
     }
     taken.sort_unstable();
     let addon = of.addon.to_string();
+    // What an earlier version of the manifest had is free for others.
+    let declared = serde_json::to_string(&want.ports.keys().collect::<Vec<_>>()).unwrap_or_default();
+    transaction.execute(
+        "DELETE FROM port WHERE addon = ?1 AND service = ?2 AND resource = ?3
+         AND container_port NOT IN (SELECT value FROM json_each(?4))",
+        params![addon, of.service.as_str(), of.resource, declared],
+    )?;
     for (&container, &fixed) in want.ports {
         let kept: Option<u16> = transaction
             .prepare_cached(

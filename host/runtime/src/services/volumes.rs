@@ -1,0 +1,142 @@
+//! What an addon's services have in volumes, copied out and back while another version is tried.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::{GRACE, Services, declared};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::id::AddonId;
+use crate::registry::Addon;
+use crate::render::{LABEL_ADDON, LABEL_RESOURCE};
+use crate::store::Wanted;
+
+/// A volume as it was.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SavedVolume {
+    pub engine: String,
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+}
+
+impl SavedVolume {
+    /// Our key of the resource it belongs to; empty where it is the addon's.
+    pub fn resource(&self) -> &str {
+        self.labels.get(LABEL_RESOURCE).map_or("", String::as_str)
+    }
+}
+
+impl Services {
+    /// Stops all containers of an addon, and with `remove` takes them away. What should run stays recorded.
+    pub async fn halt(&self, id: &AddonId, remove: bool) -> Result<()> {
+        for name in self.store.engines_of(id)? {
+            let engine = self.engines.get(&name)?;
+            for (name, container) in self.containers_of(&*engine, id).await? {
+                if self.marks().vouches_for(&name, &container.labels) {
+                    engine.stop(&container.id, GRACE).await?;
+                    if remove {
+                        engine.remove(&container.id).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes everything that should run of an addon run, as its version has it, and waits until it is ready. Containers of
+    /// services that this version does not declare are taken away; what is recorded of them stays.
+    pub async fn bring_up(&self, addon: &Addon) -> Result<()> {
+        for row in self.store.instances(&addon.id)? {
+            if declared(addon, &row.instance.service).is_err() {
+                let engine = self.engines.get(&row.engine)?;
+                if let Some(there) = self.own_container(&*engine, &row).await? {
+                    engine.stop(&there.id, GRACE).await?;
+                    engine.remove(&there.id).await?;
+                }
+            } else if row.wanted == Wanted::Running {
+                let values = row.environment.as_ref().map(|sealed| self.opened(&row.instance, sealed)).transpose()?;
+                self.run(addon, &row.instance, values.as_ref(), None).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The volumes of an addon that this home has made.
+    pub async fn volumes(&self, id: &AddonId) -> Result<Vec<SavedVolume>> {
+        let mut volumes = Vec::new();
+        for name in self.store.engines_of(id)? {
+            for volume in self.engines.get(&name)?.volumes(LABEL_ADDON, &id.to_string()).await? {
+                if self.marks().vouches_for(&volume.name, &volume.labels) {
+                    volumes.push(SavedVolume { engine: name.clone(), name: volume.name, labels: volume.labels });
+                }
+            }
+        }
+        Ok(volumes)
+    }
+
+    /// Writes what a volume holds, as a tar archive. Nothing may write to it meanwhile.
+    pub async fn export(&self, id: &AddonId, volume: &SavedVolume, to: File) -> Result<u64> {
+        self.tell(format!("saving the volume {}", volume.name));
+        let engine = self.engines.get(&volume.engine)?;
+        let image = self.any_image(&*engine, id).await?;
+        let mut to = OnDisk(to);
+        let bytes = engine.export_volume(&volume.name, &image, &mut to).await?;
+        to.0.sync_all().map_err(Error::io("write what is in the volume", &volume.name))?;
+        Ok(bytes)
+    }
+
+    /// Makes a volume anew with what was saved of it, and nothing else. No container may have it.
+    pub async fn put_back(&self, id: &AddonId, volume: &SavedVolume, from: File) -> Result<()> {
+        self.tell(format!("putting back the volume {}", volume.name));
+        let engine = self.engines.get(&volume.engine)?;
+        let image = self.any_image(&*engine, id).await?;
+        engine.remove_volume(&volume.name).await?;
+        engine.create_volume(&volume.name, &volume.labels).await?;
+        Ok(engine.import_volume(&volume.name, &image, Box::new(OnDisk(from))).await?)
+    }
+
+    pub async fn remove_volume(&self, volume: &SavedVolume) -> Result<()> {
+        Ok(self.engines.get(&volume.engine)?.remove_volume(&volume.name).await?)
+    }
+
+    /// An image of the addon that an engine has: a way to a volume needs one, and never starts it.
+    async fn any_image(&self, engine: &dyn Engine, id: &AddonId) -> Result<String> {
+        for pin in self.store.pins(id)? {
+            if engine.image(&pin.id).await?.is_some() {
+                return Ok(pin.id);
+            }
+        }
+        Err(Error::NoImage { addon: id.clone() })
+    }
+}
+
+/// A local file as a stream. Reading and writing one does not wait for anybody, so the caller's worker does it.
+struct OnDisk(File);
+
+impl AsyncRead for OnDisk {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = self.0.read(buffer.initialize_unfilled())?;
+        buffer.advance(read);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for OnDisk {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(self.0.write(bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
