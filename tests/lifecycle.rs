@@ -6,6 +6,7 @@ mod crash;
 mod known;
 mod network;
 mod set;
+mod upgrade;
 mod variables;
 mod verbs;
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use lodger::{Answer, Limit, Outcome};
+use lodger::{Answer, HookRequest, Limit, Outcome};
 
 use super::{PATIENT_MS, Probe, broken, refusal, schedule_request, trapped};
 use crate::support::{Lab, component, id, probe_manifest};
@@ -177,4 +177,11 @@ pub async fn a_well_behaved_addon_completes_every_hook(name: &str) {
     let hooks: Vec<_> = calls.iter().map(|call| (call.hook.as_str(), call.outcome.as_deref().unwrap())).collect();
     let expected = ["enable", "provision", "url", "config-vars", "health", "unprovision", "disable"];
     assert_eq!(hooks, expected.map(|hook| (hook, "completed")));
+}
+
+pub async fn a_version_is_upgraded_by_the_host_alone(name: &str) {
+    let probe = Probe::provider(name).await;
+    let error = probe.host.call(&probe.id, HookRequest::Upgrade("0.9.0".parse().unwrap())).await.unwrap_err();
+    assert_eq!(error.code(), "not-permitted");
+    assert_eq!(probe.calls().last().unwrap().hook, "enable", "the guest was not entered");
 }

@@ -284,9 +284,13 @@ impl Error {
             }
             Error::OtherAddon { package, .. } => format!("`lodger install` it beside, or `lodger upgrade {package}`"),
             Error::StillNeeded { addon, .. } => format!("`lodger remove APP {addon}` first, or use another version"),
-            Error::NothingEarlier { .. } => "snapshots under [retention] in lodger.toml says how many are kept".to_owned(),
+            Error::NothingEarlier { .. } => {
+                "snapshots under [retention] in lodger.toml says how many are kept".to_owned()
+            }
             Error::AddedSince { addon, .. } => {
-                format!("`lodger remove APP {addon}` first, or use --force, which does that: it destroys what they have")
+                format!(
+                    "`lodger remove APP {addon}` first, or use --force, which does that: it destroys what they have"
+                )
             }
             Error::NoImage { .. } => "pull the image its manifest names".to_owned(),
             Error::Service { hint, .. } => hint.clone(),

@@ -62,11 +62,9 @@ impl HookName {
     /// A mutating hook holds the addon's lock, writes `/data` and leaves a durable record; the others do none of it.
     pub const fn is_mutating(self) -> bool {
         match self {
-            HookName::Enable
-            | HookName::Disable
-            | HookName::Provision
-            | HookName::Unprovision
-            | HookName::Upgrade => true,
+            HookName::Enable | HookName::Disable | HookName::Provision | HookName::Unprovision | HookName::Upgrade => {
+                true
+            }
             HookName::Url | HookName::ConfigVars | HookName::Health | HookName::Schedule => false,
         }
     }

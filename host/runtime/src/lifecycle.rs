@@ -137,7 +137,9 @@ impl AddonState {
         match self {
             AddonState::Installed => format!("`lodger enable {addon}` first"),
             AddonState::Enabled | AddonState::Degraded => format!("`lodger disable {addon}` first"),
-            AddonState::Enabling | AddonState::Disabling | AddonState::Upgrading => "wait until it has ended".to_owned(),
+            AddonState::Enabling | AddonState::Disabling | AddonState::Upgrading => {
+                "wait until it has ended".to_owned()
+            }
             AddonState::Failed(HookName::Upgrade) | AddonState::Interrupted(HookName::Upgrade) => {
                 format!("`lodger reconcile {addon}` takes it back to the version before")
             }

@@ -256,7 +256,9 @@ fn facts(name: &str, component: &Component, offers: &Offers<'_>) -> Result<Facts
         return Err(Error::Component {
             component: name.to_owned(),
             message: "exports no hook interface of lodger:addon".to_owned(),
-            hint: Some("export at least one of setup, provider, url, config, health, scheduler, upgrade (wit/)".to_owned()),
+            hint: Some(
+                "export at least one of setup, provider, url, config, health, scheduler, upgrade (wit/)".to_owned(),
+            ),
         });
     }
     Ok(Facts { imports, exports, hooks })

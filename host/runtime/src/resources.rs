@@ -291,7 +291,9 @@ impl Host {
             HookName::Disable => HookRequest::Disable,
             HookName::Health => HookRequest::Health,
             // About no resource, and not what the host can repeat.
-            HookName::Schedule | HookName::Upgrade => return Err(Error::HookMissing { addon: addon.clone(), hook: hook.name() }),
+            HookName::Schedule | HookName::Upgrade => {
+                return Err(Error::HookMissing { addon: addon.clone(), hook: hook.name() });
+            }
             HookName::Url => HookRequest::Url(self.reference(&row)?),
             HookName::ConfigVars => HookRequest::ConfigVars(self.reference(&row)?),
             HookName::Provision => {

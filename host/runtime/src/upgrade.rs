@@ -386,7 +386,12 @@ impl Host {
             let request = UnprovisionRequest { key: key.clone(), id: None, reason: Reason::Removed };
             let call = self.call_locked(locked, HookRequest::Unprovision(request), None).await?;
             if !call.outcome.is_completed() {
-                tracing::warn!(addon = addon.name, key, outcome = call.outcome.name(), "data of a removed resource stays");
+                tracing::warn!(
+                    addon = addon.name,
+                    key,
+                    outcome = call.outcome.name(),
+                    "data of a removed resource stays"
+                );
             }
         }
         Ok(())
@@ -421,8 +426,7 @@ fn file_name(volume: &SavedVolume) -> String {
 /// Whether the new version has what resources need that are there: hooks and plans.
 fn still_there(locked: &Locked, incoming: &Incoming, version: &Version, resources: &[ResourceRow]) -> Result<()> {
     let addon = &locked.addon;
-    let needed =
-        |what: String| Error::StillNeeded { addon: addon.id.clone(), version: version.to_string(), what };
+    let needed = |what: String| Error::StillNeeded { addon: addon.id.clone(), version: version.to_string(), what };
     let in_use = resources.iter().filter(|row| row.state != ResourceState::Deprovisioning);
     for row in in_use {
         for hook in [HookName::Provision, HookName::Unprovision, HookName::Url, HookName::ConfigVars] {

@@ -45,6 +45,7 @@ macro_rules! export {
     (config) => { $crate::export!(config: "config-hooks"); };
     (health) => { $crate::export!(health: "health-hooks"); };
     (scheduler) => { $crate::export!(scheduler: "scheduler-hooks"); };
+    (upgrade) => { $crate::export!(upgrade: "upgrade-hooks"); };
     ($hook:ident: $world:literal) => {
         mod $hook {
             pub use exports::lodger::addon::$hook::*;

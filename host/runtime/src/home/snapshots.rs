@@ -26,7 +26,7 @@ const VOLUMES: &str = "volumes";
 const DATA: &str = "data";
 
 impl Home {
-    fn snapshots_of(&self, addon: &AddonId) -> PathBuf {
+    pub(super) fn snapshots_of(&self, addon: &AddonId) -> PathBuf {
         self.root.join("snapshots").join(addon.namespace.as_str()).join(addon.name.as_str())
     }
 

@@ -324,14 +324,7 @@ impl Store {
         })
     }
 
-    pub fn put_pin(
-        &self,
-        addon: &AddonId,
-        version: &Version,
-        service: &Id,
-        reference: &str,
-        pin: &Pin,
-    ) -> Result<()> {
+    pub fn put_pin(&self, addon: &AddonId, version: &Version, service: &Id, reference: &str, pin: &Pin) -> Result<()> {
         self.write("note an image", |transaction| {
             transaction.execute(
                 "INSERT OR REPLACE INTO image (addon, version, service, reference, id, digest, volumes)
