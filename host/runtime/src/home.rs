@@ -25,6 +25,7 @@ use cap_std::fs::Dir;
 use sha2::{Digest as _, Sha256};
 
 use crate::compiler::hex;
+use crate::crash;
 use crate::error::{Error, Result};
 use crate::id::AddonId;
 use crate::key::{KEY_BYTES, Key, random};
@@ -167,10 +168,13 @@ impl Home {
                 root.create_dir_all(path.parent().unwrap_or(Path::new(FILES)))?;
                 write_synced(&root, &path, bytes)?;
             }
+            crash::point("file", "package written");
             if target.exists() {
                 std::fs::remove_dir_all(&target)?;
             }
+            crash::point("file", "package to be put in place");
             std::fs::rename(incoming.keep(), &target)?;
+            crash::point("file", "package put in place");
             File::open(&parent)?.sync_all()
         };
         put().map_err(Error::io("write the addon to", &target))
@@ -202,6 +206,7 @@ impl Home {
     pub fn remove_versions(&self, addon: &AddonId) -> Result<()> {
         self.sweep(addon, &[], &[])?;
         for path in [self.addon_dir(addon), self.snapshots_of(addon)] {
+            crash::point("file", "versions to be removed");
             remove_package_dir(&path).map_err(Error::io("remove", path))?;
         }
         Ok(())
@@ -211,7 +216,12 @@ impl Home {
     pub fn remove_data(&self, addon: &AddonId) -> Result<()> {
         let path = self.data_path(addon);
         let remove = || match open_dir(&path) {
-            Ok(dir) => tree::clear(dir.as_fd()).and_then(|()| std::fs::remove_dir(&path)),
+            Ok(dir) => {
+                crash::point("file", "data to be removed");
+                tree::clear(dir.as_fd())?;
+                crash::point("file", "data removed");
+                std::fs::remove_dir(&path)
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         };

@@ -7,6 +7,7 @@
 mod addons;
 mod bindings;
 pub mod compiler;
+mod crash;
 pub mod engine;
 mod env;
 mod error;

@@ -26,6 +26,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
+use crate::crash;
 use crate::error::{Error, Result};
 use crate::home::private_file;
 
@@ -164,7 +165,9 @@ impl Store {
             let mut writer = lock(&self.shared.writer);
             let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let value = change(&transaction)?;
+            crash::point("store", action);
             transaction.commit()?;
+            crash::point("stored", action);
             Ok(value)
         };
         write().map_err(failed(action))
@@ -181,7 +184,9 @@ impl Store {
             let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let found = change(&transaction)?;
             if found.is_ok() {
+                crash::point("store", action);
                 transaction.commit()?;
+                crash::point("stored", action);
             }
             Ok(found)
         };

@@ -17,6 +17,7 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use semver::Version;
 
 use super::{Home, open_dir, private_dirs, remove_package_dir};
+use crate::crash;
 use crate::error::{Error, Result};
 use crate::id::AddonId;
 use crate::tree;
@@ -39,7 +40,9 @@ impl Home {
         self.remove_snapshot(addon, version)?;
         let path = self.snapshot_dir(addon, version);
         let make = || private_dirs(&path.join(DATA)).and_then(|()| private_dirs(&path.join(VOLUMES)));
-        make().map_err(Error::io("make the snapshot", &path))
+        make().map_err(Error::io("make the snapshot", &path))?;
+        crash::point("file", "snapshot begun");
+        Ok(())
     }
 
     /// Copies the data directory into the snapshot. `copied` is told the bytes of each file.
@@ -47,7 +50,9 @@ impl Home {
         let path = self.snapshot_dir(addon, version).join(DATA);
         let live = self.open_data(addon)?;
         let mut copy = || tree::copy(live.as_fd(), open_dir(&path)?.as_fd(), copied);
-        copy().map_err(Error::io("copy the data directory to", &path))
+        copy().map_err(Error::io("copy the data directory to", &path))?;
+        crash::point("file", "data copied");
+        Ok(())
     }
 
     /// Opens the data directory that is in a snapshot.
@@ -70,7 +75,9 @@ impl Home {
         }
         let (live, kept) = (self.data_path(addon), self.snapshot_dir(addon, version).join(DATA));
         let change = || -> std::io::Result<()> {
+            crash::point("file", "data to change places");
             renameat_with(CWD, &live, CWD, &kept, RenameFlags::EXCHANGE)?;
+            crash::point("file", "data changed places");
             for path in [&live, &kept] {
                 if let Some(parent) = path.parent() {
                     File::open(parent)?.sync_all()?;
@@ -102,6 +109,7 @@ impl Home {
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }
+            crash::point("file", "snapshot cleared");
             remove_package_dir(&path)
         };
         remove().map_err(Error::io("remove the snapshot", &path))

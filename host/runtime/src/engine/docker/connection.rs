@@ -13,6 +13,7 @@ use hyper::header::HeaderValue;
 use tokio::time::timeout;
 
 use super::{SUBJECT_MAX, answer, spec};
+use crate::crash;
 use crate::engine::{Failure, Fault, Result};
 pub use crate::policy::Address;
 use crate::text::shown;
@@ -177,7 +178,9 @@ pub(super) struct Asking {
 impl Asking {
     /// A question.
     pub(super) async fn ask<T>(&self, request: impl Future<Output = std::result::Result<T, Error>>) -> Result<T> {
-        match timeout(QUERY, request).await {
+        let answer = timeout(QUERY, request).await;
+        crash::point("engine", self.action);
+        match answer {
             Ok(answer) => answer.map_err(|error| self.failed(&error)),
             Err(_) => {
                 self.forget();
@@ -192,7 +195,10 @@ impl Asking {
         limit: Duration,
         request: impl Future<Output = std::result::Result<T, Error>>,
     ) -> Result<T> {
-        match timeout(limit, request).await {
+        crash::point("engine", self.action);
+        let done = timeout(limit, request).await;
+        crash::point("engine", self.action);
+        match done {
             Ok(done) => done.map_err(|error| self.failed(&error)),
             Err(_) => Err(self.failure(Fault::TimedOut, format!("it took longer than {} s", limit.as_secs()))),
         }
