@@ -17,7 +17,7 @@ use crate::outcome::{Outcome, Report};
 use crate::registry::setting_place;
 use crate::store::{AddonRow, CallRow, Wanted};
 
-pub use doctor::{Finding, Severity};
+pub use doctor::{Finding, Mend, Severity};
 pub use install::{Incoming, Installed};
 
 /// Longest value of a setting, in bytes.
@@ -202,19 +202,24 @@ impl Host {
         if locked.state.is_enabled() {
             return Ok(Done::already(()));
         }
-        let mut begun = self.claim_slot(&locked)?;
+        self.enable_locked(&locked).await
+    }
+
+    pub(crate) async fn enable_locked(&self, locked: &Locked) -> Result<Done<()>> {
+        let id = &locked.addon.id;
+        let mut begun = self.claim_slot(locked)?;
         if !begun && !locked.addon.manifest.services.is_empty() {
             self.store.set_addon_state(id, &AddonState::Enabling)?;
             begun = true;
         }
-        let done = self.enable_locked(&locked).await;
+        let done = self.start_and_enable(locked).await;
         if begun && done.is_err() {
             self.store.set_addon_state(id, &AddonState::Failed(HookName::Enable))?;
         }
         done
     }
 
-    async fn enable_locked(&self, locked: &Locked) -> Result<Done<()>> {
+    async fn start_and_enable(&self, locked: &Locked) -> Result<Done<()>> {
         let id = &locked.addon.id;
         if !locked.addon.manifest.services.is_empty() {
             self.start_services(&locked.addon).await?;
@@ -251,12 +256,18 @@ impl Host {
                 return Ok(done);
             }
         }
+        self.disable_locked(&locked).await
+    }
+
+    /// Disables an addon no app uses.
+    pub(crate) async fn disable_locked(&self, locked: &Locked) -> Result<Done<()>> {
+        let id = &locked.addon.id;
         if !locked.addon.grant.hooks.contains(&HookName::Disable) {
             self.services.end(id, None, Wanted::Stopped).await?;
             self.store.set_addon_state(id, &AddonState::Installed)?;
             return Ok(Done::without_call(()));
         }
-        let call = self.call_locked(&locked, HookRequest::Disable, None).await?;
+        let call = self.call_locked(locked, HookRequest::Disable, None).await?;
         if call.outcome.is_completed() {
             self.services.end(id, None, Wanted::Stopped).await?;
         }

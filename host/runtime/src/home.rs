@@ -180,6 +180,20 @@ impl Home {
         put().map_err(Error::io("write the addon to", &target))
     }
 
+    /// Addons that have any version or snapshot on the disk.
+    pub fn addons_on_disk(&self) -> Result<Vec<AddonId>> {
+        let mut found = Vec::new();
+        for part in ["addons", "snapshots"] {
+            let part = self.root.join(part);
+            for namespace in names(&part)? {
+                for name in names(&part.join(&namespace))? {
+                    found.extend(format!("{namespace}/{name}").parse::<AddonId>());
+                }
+            }
+        }
+        Ok(found)
+    }
+
     pub fn read_manifest(&self, addon: &AddonId, version: &semver::Version) -> Result<Vec<u8>> {
         let path = self.version_dir(addon, version).join(crate::manifest::FILE);
         std::fs::read(&path).map_err(Error::io("read", path))
@@ -231,6 +245,21 @@ impl Home {
 
 fn is_empty(dir: &Path) -> std::io::Result<bool> {
     Ok(std::fs::read_dir(dir)?.next().is_none())
+}
+
+/// The names in a directory that need not be there.
+fn names(dir: &Path) -> Result<Vec<String>> {
+    let list = || -> std::io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(dir)? {
+            names.extend(entry?.file_name().into_string());
+        }
+        Ok(names)
+    };
+    match list() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(Error::io("list", dir)),
+    }
 }
 
 /// Package directories are ours and bounded in depth.

@@ -32,6 +32,7 @@ mod policy;
 mod quota;
 mod registry;
 mod render;
+mod repair;
 mod resources;
 mod sandbox;
 mod schedule;
@@ -45,7 +46,7 @@ mod wasi_fs;
 mod wasi_http;
 mod wasi_sockets;
 
-pub use addons::{AddonInfo, CallNote, Done, Finding, Incoming, Installed, SettingInfo, Severity};
+pub use addons::{AddonInfo, CallNote, Done, Finding, Incoming, Installed, Mend, SettingInfo, Severity};
 
 pub use bindings::{
     Candidate, ConfigVar, HealthReport, HealthStatus, Pair, ProvisionRequest, Provisioned, ServiceRequest,

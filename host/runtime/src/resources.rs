@@ -109,15 +109,20 @@ impl Host {
             self.store.set_resource_state(&row.key, &ResourceState::Active)?;
             return Ok(Done::without_call(Resource { state: ResourceState::Active, ..row.into() }));
         }
+        self.provision(&locked, row).await
+    }
+
+    /// Provisions a resource that is new, or was not finished.
+    pub(crate) async fn provision(&self, locked: &Locked, row: ResourceRow) -> Result<Done<Resource>> {
         let request = provision_request(&locked.addon, &row);
-        let call = self.call_locked(&locked, HookRequest::Provision(request), Some(row.clone())).await?;
+        let call = self.call_locked(locked, HookRequest::Provision(request), Some(row.clone())).await?;
         let done = Done::by(HookName::Provision, call, |_| ());
         match &done.outcome {
             Outcome::Completed(()) => {}
             // Its own refusal promises that there is nothing.
             Outcome::Refused(refused) if refused.code != crate::outcome::BAD_ANSWER => {}
             _ => {
-                self.unprovision(&locked, &row, Reason::Undone).await?;
+                self.unprovision(locked, &row, Reason::Undone).await?;
             }
         }
         let now = self.find(&row.app, &row.addon, row.alias.as_ref())?;

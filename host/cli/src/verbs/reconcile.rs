@@ -1,9 +1,9 @@
-//! `lodger reconcile`: makes the services of addons be as they should, once or for ever.
+//! `lodger reconcile`: finishes what was cut off, and makes services be as they should, once or for ever.
 
 use crate::context::Context;
 use crate::output;
 
-/// Start, mend and remove services until they are as they should be
+/// Finish what was cut off; start, mend and remove services until they are as they should be
 #[derive(clap::Args)]
 pub struct Reconcile {
     /// Only this addon's
@@ -18,7 +18,7 @@ pub struct Reconcile {
 }
 
 impl Reconcile {
-    /// Exits with 1 when a service is not as it should be.
+    /// Exits with 1 when something is not as it should be.
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
         let host = context.host().await?;
         let only = self.addon.as_deref().map(|name| host.resolve(name)).transpose()?;
@@ -42,7 +42,7 @@ impl Reconcile {
             repairs.iter().for_each(show);
             measured?;
             if repairs.is_empty() {
-                output::say(context, "every service is as it should be");
+                output::say(context, "everything is as it should be");
             }
         }
         Ok(u8::from(repairs.iter().any(lodger::Repair::is_problem)))
@@ -52,5 +52,6 @@ impl Reconcile {
 fn show(repair: &lodger::Repair) {
     let of = repair.resource.as_deref().map(|key| format!(" of resource {key}")).unwrap_or_default();
     let why = repair.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-    output::line(format!("{} {}{of}: {}{why}", repair.addon, repair.service, repair.what));
+    let subject = repair.service.as_ref().map(ToString::to_string).or(repair.hook.map(|hook| hook.to_string()));
+    output::line(format!("{} {}{of}: {}{why}", repair.addon, subject.unwrap_or_default(), repair.what));
 }

@@ -67,13 +67,12 @@ impl Host {
         if changed {
             let pins = self.resolve_images(&incoming.package.manifest).await?;
             self.home.put_version(&id, &row.version, &incoming.package)?;
-            self.home.open_data(&id)?;
-            self.store.put_addon(&row)?;
-            self.store.keep_slot(&id, incoming.grant.replaces.as_ref())?;
+            self.store.put_addon(&row, incoming.grant.replaces.as_ref())?;
             for (service, pin) in incoming.package.manifest.services.iter().zip(pins.iter().flatten()) {
                 self.store.put_pin(&id, &row.version, &service.name, &service.image.to_string(), pin)?;
             }
             self.registry.forget(&id);
+            self.prune(&id)?;
         }
         let version = row.version.to_string();
         Ok(Installed { id, version, digest: row.digest, grant: row.grant_digest, changed })

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use semver::Version;
 
-use super::{Home, open_dir, private_dirs, remove_package_dir};
+use super::{Home, names, open_dir, private_dirs, remove_package_dir};
 use crate::crash;
 use crate::error::{Error, Result};
 use crate::id::AddonId;
@@ -134,19 +134,5 @@ impl Home {
             }
         }
         Ok(())
-    }
-}
-
-fn names(dir: &PathBuf) -> Result<Vec<String>> {
-    let list = || -> std::io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(dir)? {
-            names.extend(entry?.file_name().into_string());
-        }
-        Ok(names)
-    };
-    match list() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        listed => listed.map_err(Error::io("list", dir)),
     }
 }

@@ -25,6 +25,9 @@ const MEASURE_AGAIN: Duration = Duration::from_secs(300);
 /// What an engine tells comes in flurries; and a round that cannot succeed must not follow another at once.
 const SETTLE: Duration = Duration::from_millis(500);
 
+/// What an upgrade that was cut off has left.
+const CUT_OFF_UPGRADE: AddonState = AddonState::Interrupted(HookName::Upgrade);
+
 /// What one instance of a service has written last.
 #[derive(Clone, Debug, Serialize)]
 pub struct ServiceLog {
@@ -93,16 +96,32 @@ impl Host {
         }
     }
 
-    /// Makes the services of all addons, or of one, be as they should. Those of an addon that is at work are left alone.
+    /// Finishes what was cut off, and makes the services of all addons, or of one, be as they should. An addon that is at
+    /// work is left alone.
     ///
     /// # Errors
     /// When an engine does not answer, after the addons on other engines were seen to.
     pub async fn reconcile(&self, only: Option<&AddonId>) -> Result<Vec<Repair>> {
         let mut repairs = Vec::new();
         let mut unreachable = None;
+        let cut_off = self.store.cut_off()?;
         let seen = self.services.see().await?;
-        for id in self.store.addons_with_instances()?.into_iter().filter(|id| only.is_none_or(|only| only == id)) {
+        let ids: BTreeSet<AddonId> =
+            self.store.addons_with_instances()?.into_iter().chain(cut_off.iter().cloned()).collect();
+        for id in ids.into_iter().filter(|id| only.is_none_or(|only| only == id)) {
+            let upgrading = self.store.addon(&id)?.is_some_and(|row| row.state.settled() == CUT_OFF_UPGRADE);
             let done = match self.lock(&id).await {
+                Ok(mut locked) if cut_off.contains(&id) => {
+                    if upgrading {
+                        repairs.push(Repair::by(HookName::Upgrade, &id, None, "taken back", None));
+                    }
+                    match self.finish_cut_off(&mut locked).await {
+                        Ok(done) => repairs.extend(done),
+                        Err(error) if error.is_unreachable() => unreachable = Some(error),
+                        Err(error) => return Err(error),
+                    }
+                    self.reconcile_locked(&id, Some(&locked.addon), &locked.state).await
+                }
                 Ok(locked)
                     if locked.state == AddonState::Enabled && self.services.was_well(&locked.addon, &seen)? =>
                 {
@@ -122,6 +141,9 @@ impl Host {
                 Err(error) if error.is_unreachable() => unreachable = Some(error),
                 Err(error) => return Err(error),
             }
+        }
+        if only.is_none() {
+            self.sweep().await?;
         }
         unreachable.map_or(Ok(repairs), Err)
     }

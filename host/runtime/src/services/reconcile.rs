@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::{GRACE, LOG_KEPT, Services, TooLarge, now_s, with_source};
 use crate::engine::{Container, Engine, Failure, Fault, Status};
 use crate::error::{Error, Result};
+use crate::hook::HookName;
 use crate::id::{AddonId, Id};
 use crate::registry::Addon;
 use crate::render::{Instance, LABEL_ADDON, LABEL_HOME, LABEL_RESOURCE};
@@ -21,11 +22,17 @@ const FORGIVEN_S: i64 = 600;
 #[derive(Clone, Debug, Serialize)]
 pub struct Repair {
     pub addon: AddonId,
-    pub service: Id,
+    /// The service it was done to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<Id>,
+    /// The hook that was cut off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hook: Option<HookName>,
     /// Our key of the resource it belongs to; absent where it serves all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
-    /// `started`, `made`, `made anew`, `removed`; or `waiting`, `failed`, `foreign` where it is not as it should be.
+    /// `started`, `made`, `made anew`, `removed`; of a hook `finished` or `taken back`; or `waiting`, `failed`, `foreign` where
+    /// it is not as it should be.
     pub what: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
@@ -34,10 +41,21 @@ pub struct Repair {
 impl Repair {
     fn of(instance: &Instance, what: &'static str, why: Option<String>) -> Repair {
         let resource = Some(instance.resource.clone()).filter(|key| !key.is_empty());
-        Repair { addon: instance.addon.clone(), service: instance.service.clone(), resource, what, why }
+        let service = Some(instance.service.clone());
+        Repair { addon: instance.addon.clone(), service, hook: None, resource, what, why }
     }
 
-    /// Whether the service is not as it should be.
+    pub(crate) fn by(
+        hook: HookName,
+        id: &AddonId,
+        resource: Option<String>,
+        what: &'static str,
+        why: Option<String>,
+    ) -> Repair {
+        Repair { addon: id.clone(), service: None, hook: Some(hook), resource, what, why }
+    }
+
+    /// Whether something is not as it should be.
     pub fn is_problem(&self) -> bool {
         matches!(self.what, "waiting" | "failed" | "foreign")
     }

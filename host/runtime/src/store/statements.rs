@@ -1,6 +1,6 @@
 //! The statements: what is read from and written to the tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
@@ -9,10 +9,14 @@ use super::rows::{
     AddonRow, CallRow, Finish, ResourceEnd, ResourceRow, Revision, addon, call, collect, from_json, parsed, resource,
     size, to_json,
 };
+use super::slots::keep_slot;
 use crate::error::Result;
 use crate::hook::HookName;
 use crate::id::{AddonId, Id};
 use crate::lifecycle::{AddonState, ResourceState};
+
+/// The outcome of a call that was cut off with its host.
+const INTERRUPTED: &str = "interrupted";
 
 pub(super) fn insert_call(transaction: &Transaction<'_>, call: &CallRow) -> rusqlite::Result<()> {
     let report = call.report.as_ref().map(to_json).transpose()?;
@@ -79,7 +83,8 @@ impl Store {
         self.read_to_change("find an addon", |connection| revision(connection, id))
     }
 
-    pub fn put_addon(&self, row: &AddonRow) -> Result<()> {
+    /// Notes an addon, which may have claimed `slot` and no other.
+    pub fn put_addon(&self, row: &AddonRow, slot: Option<&Id>) -> Result<()> {
         self.write("note an addon", |transaction| {
             transaction.execute(
                 "INSERT INTO addon (id, version, digest, component_digest, dev, grant_digest, state, revision,
@@ -101,7 +106,7 @@ impl Store {
                     row.installed_at
                 ],
             )?;
-            Ok(())
+            keep_slot(transaction, &row.id.to_string(), slot)
         })
     }
 
@@ -193,7 +198,7 @@ impl Store {
             let sql = "SELECT running, state FROM addon WHERE id = ?1 AND running IS NOT NULL";
             let read = |row: &Row<'_>| Ok((from_json::<CallRow>(row, "running")?, parsed::<AddonState>(row, "state")?));
             let Some((call, state)) = transaction.query_row(sql, [&id], read).optional()? else { return Ok(()) };
-            insert_call(transaction, &CallRow { outcome: Some("interrupted".to_owned()), ..call })?;
+            insert_call(transaction, &CallRow { outcome: Some(INTERRUPTED.to_owned()), ..call })?;
             transaction.execute("UPDATE addon SET running = NULL WHERE id = ?1", [&id])?;
             set_state(transaction, &id, &state.settled())?;
             for under_way in [ResourceState::Provisioning, ResourceState::Deprovisioning] {
@@ -202,6 +207,47 @@ impl Store {
                     params![id, under_way.to_string(), under_way.clone().settled().to_string()],
                 )?;
             }
+            Ok(())
+        })
+    }
+
+    /// Addons of which something was cut off, or is under way.
+    pub fn cut_off(&self) -> Result<BTreeSet<AddonId>> {
+        self.read("look for what was cut off", |connection| {
+            let sql = "SELECT id AS addon FROM addon WHERE running IS NOT NULL
+                          OR state IN ('enabling', 'disabling', 'upgrading') OR state LIKE 'interrupted%'
+                       UNION SELECT addon FROM resource WHERE state NOT IN ('active', 'detached', 'suspended')
+                          AND state NOT LIKE 'failed%'
+                       UNION SELECT instance.addon FROM instance JOIN addon ON addon.id = instance.addon
+                          WHERE wanted = 'running' AND state = 'installed'
+                       UNION SELECT instance.addon FROM instance JOIN resource ON key = resource
+                          WHERE wanted = 'running' AND state = 'detached'";
+            connection.prepare_cached(sql)?.query_map([], |row| parsed(row, "addon"))?.collect()
+        })
+    }
+
+    /// How often in a row a hook was cut off, up to `most`: for one resource, or for the addon as a whole.
+    pub fn cut_off_in_a_row(&self, addon: &AddonId, hook: &str, key: Option<&str>, most: u32) -> Result<u32> {
+        self.read("count calls that were cut off", |connection| {
+            let sql = "SELECT outcome FROM call WHERE addon = ?1 AND hook = ?2 AND key IS ?3 ORDER BY id DESC LIMIT ?4";
+            let mut statement = connection.prepare_cached(sql)?;
+            let outcomes = statement.query_map(params![addon.to_string(), hook, key, most], |row| row.get(0))?;
+            let outcomes: Vec<Option<String>> = outcomes.collect::<rusqlite::Result<_>>()?;
+            let cut_off = outcomes.iter().take_while(|outcome| outcome.as_deref() == Some(INTERRUPTED));
+            Ok(u32::try_from(cut_off.count()).unwrap_or(most))
+        })
+    }
+
+    /// Stops what was to stop with the addon or with a resource, where the host died in between.
+    pub fn square(&self, id: &AddonId) -> Result<()> {
+        let id = id.to_string();
+        self.write("note what should become of services", |transaction| {
+            transaction.execute(
+                "UPDATE instance SET wanted = 'stopped' WHERE addon = ?1 AND wanted = 'running'
+                 AND ((SELECT state FROM addon WHERE id = ?1) = 'installed'
+                      OR resource IN (SELECT key FROM resource WHERE addon = ?1 AND state = 'detached'))",
+                [&id],
+            )?;
             Ok(())
         })
     }

@@ -8,6 +8,7 @@ use semver::Version;
 
 use super::Store;
 use super::rows::{AddonRow, addon, collect, from_json, parsed, to_json};
+use super::slots::keep_slot;
 use super::statements::set_state;
 use crate::error::Result;
 use crate::id::{AddonId, Id};
@@ -202,8 +203,15 @@ impl Store {
         })
     }
 
-    /// Commits that another version has taken over: from `earlier`, with the services it declares and no others.
-    pub fn take_over(&self, new: &AddonRow, from: &EarlierRow, variables: &Variables, services: &[Id]) -> Result<()> {
+    /// Commits that another version has taken over: from `earlier`, with the services and the slot it declares and no others.
+    pub fn take_over(
+        &self,
+        new: &AddonRow,
+        from: &EarlierRow,
+        variables: &Variables,
+        services: &[Id],
+        slot: Option<&Id>,
+    ) -> Result<()> {
         let id = new.id.to_string();
         self.write("note another version", |transaction| {
             transaction.execute(
@@ -229,6 +237,7 @@ impl Store {
                  WHERE addon = ?1 AND service NOT IN (SELECT value FROM json_each(?2))",
                 params![id, to_json(&services)?],
             )?;
+            keep_slot(transaction, &id, slot)?;
             set_variables(transaction, variables)
         })
     }

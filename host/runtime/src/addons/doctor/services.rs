@@ -27,12 +27,9 @@ impl Host {
                     findings.extend(of_engine(&subject, &about));
                     findings.push(self.guard_finding(&name, subject, &about));
                 }
-                Err(error) => findings.push(Finding {
-                    severity: Severity::Error,
-                    message: error.to_string(),
-                    fix: error.hint(),
-                    subject,
-                }),
+                Err(error) => {
+                    findings.push(Finding::new(Severity::Error, subject, error.to_string(), error.hint()));
+                }
             }
         }
         Ok(findings)
@@ -66,7 +63,7 @@ impl Host {
                 (Severity::Warning, message, fix)
             }
         };
-        Finding { severity, subject, message, fix: Some(fix) }
+        Finding::new(severity, subject, message, Some(fix))
     }
 
     /// What keeps an addon's services from running.
@@ -81,7 +78,7 @@ impl Host {
         for row in rows {
             let name = self.name_of(&row)?;
             let mut add = |message, fix| {
-                findings.push(Finding { severity: Severity::Error, subject: id.to_string(), message, fix: Some(fix) });
+                findings.push(Finding::new(Severity::Error, id.to_string(), message, Some(fix)));
             };
             if let Some(TooLarge { why, way_on }) = addon.as_ref().and_then(|addon| TooLarge::of(addon, &row)) {
                 add(format!("its {name} does not run: {why}"), way_on);
@@ -108,7 +105,7 @@ impl Host {
 fn of_engine(subject: &str, about: &About) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut add = |severity, message: String, fix: &str| {
-        findings.push(Finding { severity, subject: subject.to_owned(), message, fix: Some(fix.to_owned()) });
+        findings.push(Finding::new(severity, subject, message, Some(fix.to_owned())));
     };
     if !about.rootless {
         let message = "root in a container is root on the machine, if it gets out".to_owned();
