@@ -6,7 +6,7 @@ mod crash;
 mod known;
 mod network;
 mod set;
-mod upgrade;
+pub mod upgrade;
 mod variables;
 mod verbs;
 

@@ -9,6 +9,8 @@ mod capacity;
 #[cfg(test)]
 mod engine;
 #[cfg(test)]
+mod kill_points;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod loopback;

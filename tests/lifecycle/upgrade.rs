@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 use super::state;
 use crate::support::{Lab, Running, component, probe_manifest, until};
 
-const ADDON: &str = "good/probe";
+pub const ADDON: &str = "good/probe";
 
-/// A version of the probe `versions` that does `does`, after `change` was made to its manifest.
-fn version(lab: &Lab, number: &str, does: &str, change: impl FnOnce(&mut Value)) -> String {
+/// A version of the probe `versions` that does `does`, in a directory called so, after `change` was made to its manifest.
+pub fn version(lab: &Lab, number: &str, does: &str, change: impl FnOnce(&mut Value)) -> String {
     let mut manifest = probe_manifest("good", 60_000);
     manifest["version"] = json!(number);
     manifest["config_vars"] = json!(["PROBE_URL"]);

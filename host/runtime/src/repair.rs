@@ -54,6 +54,7 @@ impl Host {
             repairs.push(told(hook, &id, Some(key), &outcome));
         }
         self.store.square(&id)?;
+        self.prune(&id)?;
         Ok(repairs)
     }
 

@@ -1,9 +1,9 @@
 //! Verbs on versions: upgrade and rollback.
 //!
 //! ```text
-//! check, pin images, write the package beside the old ── nothing of the addon has changed
+//! check, find images ── nothing has changed
 //! leave ── committed: what the store has of the addon, to come back to
-//! halt services, copy volumes and data
+//! write the package beside the old, halt services, copy volumes and data
 //! saved ── committed: from here on the way is back to the copy
 //! services of the new version, `upgrade` on the copied data, `health`
 //! change the data directories' places
@@ -29,6 +29,8 @@ use crate::id::AddonId;
 use crate::lifecycle::{AddonState, ResourceState};
 use crate::limits::Limit;
 use crate::outcome::{Outcome, Refused};
+use crate::package::Package;
+use crate::render::Pin;
 use crate::resources::Reason;
 use crate::sandbox::ProgressEvent;
 use crate::services::SavedVolume;
@@ -76,12 +78,12 @@ impl Host {
         let Some(next) = next else { return Ok(Done::already(what)) };
         let manifest = &incoming.package.manifest;
         let pins = self.resolve_images(manifest).await?;
-        self.home.put_version(id, &next.row.version, &incoming.package)?;
-        for (service, pin) in manifest.services.iter().zip(pins.iter().flatten()) {
-            self.store.put_pin(id, &next.row.version, &service.name, &service.image.to_string(), pin)?;
-        }
         let left = self.leave(&locked, &next.row.version)?;
-        let tried = self.try_out(&mut locked, &left, &next.row).await;
+        let put = self.put_beside(&next.row, &incoming.package, pins.as_deref());
+        let tried = match put {
+            Ok(()) => self.try_out(&mut locked, &left, &next.row).await,
+            Err(error) => Err(error),
+        };
         match tried {
             Ok(done) if done.outcome.is_completed() => {
                 self.take_over(&locked, &left, &next).await?;
@@ -163,6 +165,15 @@ impl Host {
             all.insert(row.key.clone(), names);
         }
         Ok(all)
+    }
+
+    /// Writes a version beside the one that serves.
+    fn put_beside(&self, row: &AddonRow, package: &Package, pins: Option<&[Pin]>) -> Result<()> {
+        self.home.put_version(&row.id, &row.version, package)?;
+        for (service, pin) in package.manifest.services.iter().zip(pins.into_iter().flatten()) {
+            self.store.put_pin(&row.id, &row.version, &service.name, &service.image.to_string(), pin)?;
+        }
+        Ok(())
     }
 
     /// Commits that the addon's version is about to be left.
@@ -263,7 +274,7 @@ impl Host {
         self.home.place_data(id, &left.version, left.data_inode, false)?;
         let services: Vec<_> = locked.addon.manifest.services.iter().map(|service| service.name.clone()).collect();
         let slot = locked.addon.grant.replaces.as_ref();
-        self.store.take_over(&next.row, left, &next.variables, &services, slot)?;
+        self.store.take_over(&next.row, left, &next.variables, &services, slot, self.policy.snapshots)?;
         self.registry.forget(id);
         // From here on it serves: what is left to clear up is cleared up by whoever comes next, if not now.
         if let Err(error) = self.clear_up_after(id).await {
@@ -281,7 +292,7 @@ impl Host {
 
     /// Makes an addon be as it was in the version it was about to leave, or is to come back to.
     pub(crate) async fn take_back(&self, id: &AddonId) -> Result<()> {
-        let under_way = |row: &EarlierRow| row.phase != Phase::Kept;
+        let under_way = |row: &EarlierRow| matches!(row.phase, Phase::Saving | Phase::Trying);
         let Some(left) = self.store.earlier(id)?.into_iter().find(under_way) else { return Err(Error::TaskLost) };
         self.tell(ProgressEvent::Step(format!("taking {id} back to {}", left.version)));
         if left.phase == Phase::Trying {
@@ -353,7 +364,8 @@ impl Host {
     async fn check_rollback(&self, locked: &Locked, force: bool) -> Result<(EarlierRow, Vec<ResourceRow>, Upgraded)> {
         let id = &locked.addon.id;
         let nothing = || Error::NothingEarlier { addon: id.clone() };
-        let left = self.store.earlier(id)?.into_iter().next().ok_or_else(nothing)?;
+        let kept = |row: &EarlierRow| row.phase == Phase::Kept;
+        let left = self.store.earlier(id)?.into_iter().find(kept).ok_or_else(nothing)?;
         let mut added = self.store.resources_of_addon(id)?;
         added.retain(|row| !left.resources.contains_key(&row.key));
         if !added.is_empty() && !force {
@@ -403,19 +415,16 @@ impl Host {
         Ok(rows.map(|row| Earlier { version: row.version, left_at: row.left_at }).collect())
     }
 
-    /// Forgets earlier versions beyond what the policy keeps, and removes what no version has any more.
+    /// Removes from the disk what no version of an addon has any more, and then forgets it.
     pub(crate) fn prune(&self, id: &AddonId) -> Result<()> {
         let Some(row) = self.store.addon(id)? else { return Ok(()) };
-        let mut earlier = self.store.earlier(id)?;
-        if earlier.iter().any(|row| row.phase != Phase::Kept) {
-            return Ok(());
-        }
-        for row in earlier.drain(self.policy.snapshots.min(earlier.len())..) {
-            self.store.forget_earlier(&row)?;
-        }
-        let snapshots: Vec<Version> = earlier.into_iter().map(|row| row.version).collect();
-        let kept: Vec<Version> = snapshots.iter().cloned().chain([row.version]).collect();
-        self.home.sweep(id, &kept, &snapshots)
+        let earlier = self.store.earlier(id)?;
+        let gone = earlier.iter().any(|row| row.phase == Phase::Gone);
+        let kept = earlier.into_iter().filter(|row| row.phase != Phase::Gone);
+        let snapshots: Vec<Version> = kept.map(|row| row.version).collect();
+        let versions: Vec<Version> = snapshots.iter().cloned().chain([row.version]).collect();
+        self.home.sweep(id, &versions, &snapshots)?;
+        if gone { self.store.forget_gone(id) } else { Ok(()) }
     }
 }
 

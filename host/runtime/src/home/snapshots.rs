@@ -6,7 +6,7 @@
 //! the store has noted: every step can be taken again after a crash.
 //!
 //! Power-loss order: a copy is synced before the store says that it is there; a change of places is synced before the store
-//! names the version it belongs to; the store forgets a snapshot before it is removed.
+//! names the version it belongs to; the store offers a snapshot no more before it is removed, and forgets it after.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsFd as _;

@@ -218,6 +218,7 @@ impl Store {
                           OR state IN ('enabling', 'disabling', 'upgrading') OR state LIKE 'interrupted%'
                        UNION SELECT addon FROM resource WHERE state NOT IN ('active', 'detached', 'suspended')
                           AND state NOT LIKE 'failed%'
+                       UNION SELECT addon FROM earlier WHERE phase <> 'kept'
                        UNION SELECT instance.addon FROM instance JOIN addon ON addon.id = instance.addon
                           WHERE wanted = 'running' AND state = 'installed'
                        UNION SELECT instance.addon FROM instance JOIN resource ON key = resource

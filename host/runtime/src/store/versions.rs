@@ -69,6 +69,8 @@ pub(crate) enum Phase {
     Trying,
     /// Another version has taken over.
     Kept,
+    /// It cannot be gone back to any more; its snapshot is to be removed.
+    Gone,
 }
 
 impl Phase {
@@ -77,6 +79,7 @@ impl Phase {
             Phase::Saving => "saving",
             Phase::Trying => "trying",
             Phase::Kept => "kept",
+            Phase::Gone => "gone",
         }
     }
 }
@@ -85,7 +88,7 @@ impl std::str::FromStr for Phase {
     type Err = crate::lifecycle::UnknownState;
 
     fn from_str(text: &str) -> Result<Phase, Self::Err> {
-        [Phase::Saving, Phase::Trying, Phase::Kept]
+        [Phase::Saving, Phase::Trying, Phase::Kept, Phase::Gone]
             .into_iter()
             .find(|phase| phase.name() == text)
             .ok_or(crate::lifecycle::UnknownState)
@@ -203,7 +206,8 @@ impl Store {
         })
     }
 
-    /// Commits that another version has taken over: from `earlier`, with the services and the slot it declares and no others.
+    /// Commits that another version has taken over: from `from`, with the services and the slot it declares and no others.
+    /// Of earlier versions only the last `keep` can be gone back to from now on.
     pub fn take_over(
         &self,
         new: &AddonRow,
@@ -211,6 +215,7 @@ impl Store {
         variables: &Variables,
         services: &[Id],
         slot: Option<&Id>,
+        keep: usize,
     ) -> Result<()> {
         let id = new.id.to_string();
         self.write("note another version", |transaction| {
@@ -231,6 +236,11 @@ impl Store {
             transaction.execute(
                 "UPDATE earlier SET phase = ?3 WHERE addon = ?1 AND version = ?2",
                 params![id, from.version.to_string(), Phase::Kept.name()],
+            )?;
+            transaction.execute(
+                "UPDATE earlier SET phase = ?2 WHERE addon = ?1 AND version IN
+                    (SELECT version FROM earlier WHERE addon = ?1 ORDER BY left_at DESC LIMIT -1 OFFSET ?3)",
+                params![id, Phase::Gone.name(), i64::try_from(keep).unwrap_or(i64::MAX)],
             )?;
             transaction.execute(
                 "UPDATE instance SET wanted = 'gone'
@@ -265,17 +275,26 @@ impl Store {
                 )?;
             }
             set_variables(transaction, &row.resources)?;
-            transaction.execute("DELETE FROM earlier WHERE addon = ?1 AND version = ?2", params![id, version])?;
+            transaction.execute(
+                "UPDATE earlier SET phase = ?3 WHERE addon = ?1 AND version = ?2",
+                params![id, version, Phase::Gone.name()],
+            )?;
             Ok(())
         })
     }
 
-    /// Forgets an earlier version.
-    pub fn forget_earlier(&self, row: &EarlierRow) -> Result<()> {
-        let (id, version) = (row.addon.to_string(), row.version.to_string());
-        self.write("forget an earlier version", |transaction| {
-            transaction.execute("DELETE FROM earlier WHERE addon = ?1 AND version = ?2", params![id, version])?;
-            transaction.execute("DELETE FROM image WHERE addon = ?1 AND version = ?2", params![id, version])?;
+    /// Forgets the earlier versions whose snapshots are gone, with the images of versions that are no more.
+    pub fn forget_gone(&self, id: &AddonId) -> Result<()> {
+        let id = id.to_string();
+        self.write("forget earlier versions", |transaction| {
+            let sql = "DELETE FROM earlier WHERE addon = ?1 AND phase = ?2";
+            transaction.execute(sql, params![id, Phase::Gone.name()])?;
+            transaction.execute(
+                "DELETE FROM image WHERE addon = ?1
+                 AND version NOT IN (SELECT version FROM addon WHERE id = ?1
+                                     UNION SELECT version FROM earlier WHERE addon = ?1)",
+                [&id],
+            )?;
             Ok(())
         })
     }
