@@ -2,7 +2,7 @@
 //! that is added is killed at too. After each kill the home is mended, and must be as before or as after; then the verb is
 //! repeated, and must come to what it comes to undisturbed.
 //!
-//! Points of an engine take long. Some of every verb are tried, others each time the tests are built; all of them where
+//! Points of an engine take long. Some of every verb are tried, others in every run; all of them where
 //! `LODGER_TEST_FULL` is set, as `cargo xtask test --full` does.
 
 use std::path::Path;
@@ -34,7 +34,7 @@ pub fn kill_at(lab: &Lab, verb: &[&str], point: usize) {
 pub fn repeat(lab: &Lab, verb: &[&str]) {
     let ran = lab.lodger(&[&["--json"], verb].concat());
     let done = match verb[0] {
-        "uninstall" => Some("unknown-addon"),
+        "uninstall" | "disable" => Some("unknown-addon"),
         "rollback" => Some("no-earlier-version"),
         _ => None,
     };

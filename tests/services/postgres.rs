@@ -8,14 +8,14 @@ const IMAGE: &str = "docker.io/library/postgres:16";
 /// Words differ between versions, codes do not.
 const INSUFFICIENT_PRIVILEGE: &str = "ERROR:  42501";
 
-fn enabled() -> (Site, String) {
+pub fn enabled() -> (Site, String) {
     let site = Site::with_policy("env_names = [\"DATABASE_URL\"]\n");
     let postgres = site.example("postgres");
     site.lodger(&["enable", &postgres]).ok();
     (site, postgres)
 }
 
-fn url(site: &Site, app: &str) -> String {
+pub fn url(site: &Site, app: &str) -> String {
     site.lab.json(&["env", app])["DATABASE_URL"].as_str().unwrap().to_owned()
 }
 
@@ -35,7 +35,7 @@ fn try_ask(url: &str, sql: &str) -> Result<String, String> {
 }
 
 #[track_caller]
-fn ask(url: &str, sql: &str) -> String {
+pub fn ask(url: &str, sql: &str) -> String {
     try_ask(url, sql).unwrap()
 }
 

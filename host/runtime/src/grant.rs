@@ -127,6 +127,9 @@ impl Grant {
             let (now, then) = (self.deadlines_ms.of(hook.name()), before.deadlines_ms.of(hook.name()));
             narrower.extend((now <= then).then(|| deadline_in_words(hook.name(), now.as_millis())));
         }
+        for service in &self.services {
+            narrower.extend(before.services.iter().flat_map(|before| service.no_more_than(before)));
+        }
         let known = |line: &Line| {
             narrower.contains(&line.what) || before.lines.iter().any(|other| other.may && other.what == line.what)
         };

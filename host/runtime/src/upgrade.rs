@@ -287,6 +287,7 @@ impl Host {
     async fn clear_up_after(&self, id: &AddonId) -> Result<()> {
         let (addon, _) = self.registry.get_under_lock(self, id).await?;
         self.services.reconcile(id, Some(&addon)).await?;
+        self.services.remove_strays(&addon).await?;
         self.prune(id)
     }
 

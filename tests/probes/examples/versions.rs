@@ -33,7 +33,8 @@ impl provider::Guest for Probe {
 
 impl url::Guest for Probe {
     fn url(id: String, _: String) -> Result<String, Error> {
-        let (format, app) = (fs::read_to_string("/data/deep/deeper/format")?, fs::read_to_string(format!("/data/{id}"))?);
+        let (format, app) =
+            (fs::read_to_string("/data/deep/deeper/format")?, fs::read_to_string(format!("/data/{id}"))?);
         Ok(format!("probe://{app}/{format}"))
     }
 }

@@ -31,6 +31,30 @@ pub struct ServiceGrant {
     pub disk_bytes: u64,
 }
 
+impl ServiceGrant {
+    pub(super) fn use_in_words(&self) -> String {
+        let cpus = f64::from(u32::try_from(self.millicpus).unwrap_or(u32::MAX)) / 1000.0;
+        let memory = human_bytes(self.memory_bytes);
+        format!("use up to {memory} of memory, {cpus} processors and {} processes in {}", self.pids, self.service)
+    }
+
+    fn disk_in_words(&self) -> String {
+        let disk = human_bytes(self.disk_bytes);
+        format!("take up to {disk} of disk in {}; looked at every few minutes, so a soft limit", self.service)
+    }
+
+    /// What it may use, in words, as far as that is no more than the same service might in `before`.
+    pub(super) fn no_more_than(&self, before: &ServiceGrant) -> Vec<String> {
+        let same = self.service == before.service;
+        let no_more = self.memory_bytes <= before.memory_bytes
+            && self.millicpus <= before.millicpus
+            && self.pids <= before.pids;
+        let words = (same && no_more).then(|| self.use_in_words());
+        let disk = (same && self.disk_bytes <= before.disk_bytes).then(|| self.disk_in_words());
+        words.into_iter().chain(disk).collect()
+    }
+}
+
 pub(super) fn services(
     manifest: &Manifest,
     policy: &Policy,
@@ -153,16 +177,8 @@ fn describe(service: &Service, grant: &ServiceGrant, path: &str, policy: &Servic
         StartMode::Manual => "when its hooks ask for it",
     };
     add(true, format!("run the image {} as its service {name}, {when}", grant.image), ".image");
-    let cpus = f64::from(u32::try_from(grant.millicpus).unwrap_or(u32::MAX)) / 1000.0;
-    let memory = human_bytes(grant.memory_bytes);
-    add(
-        true,
-        format!("use up to {memory} of memory, {cpus} processors and {} processes in {name}", grant.pids),
-        ".limits",
-    );
-    let disk = human_bytes(grant.disk_bytes);
-    let what = format!("take up to {disk} of disk in {name}; looked at every few minutes, so a soft limit");
-    add(true, what, ".limits.disk_bytes");
+    add(true, grant.use_in_words(), ".limits");
+    add(true, grant.disk_in_words(), ".limits.disk_bytes");
     for (port, host) in &service.ports {
         let on = match (&policy.reach, host) {
             (Reach::Network(network), None) => format!("in the network {network}"),

@@ -1,6 +1,6 @@
 //! What an addon's services have in volumes, copied out and back while another version is tried.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::pin::Pin;
@@ -99,6 +99,18 @@ impl Services {
         engine.remove_volume(&volume.name).await?;
         engine.create_volume(&volume.name, &volume.labels).await?;
         Ok(engine.import_volume(&volume.name, &image, Box::new(OnDisk(from))).await?)
+    }
+
+    /// Removes the volumes of an addon that nothing recorded of it has: those of services its version does not declare.
+    pub async fn remove_strays(&self, addon: &Addon) -> Result<()> {
+        let mut owned = BTreeSet::new();
+        for row in self.store.instances(&addon.id)? {
+            owned.extend(self.rendered(addon, &row)?.volumes.into_keys());
+        }
+        for volume in self.volumes(&addon.id).await?.iter().filter(|volume| !owned.contains(&volume.name)) {
+            self.remove_volume(volume).await?;
+        }
+        Ok(())
     }
 
     pub async fn remove_volume(&self, volume: &SavedVolume) -> Result<()> {
