@@ -5,6 +5,7 @@ mod consent;
 mod crash;
 mod known;
 mod network;
+mod retention;
 mod set;
 pub mod upgrade;
 mod variables;

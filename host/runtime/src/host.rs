@@ -139,7 +139,7 @@ impl Host {
         }
         let home = Home::open(&config.home)?;
         let policy = home.policy()?;
-        let store = Arc::new(Store::open(&home.store_path())?);
+        let store = Arc::new(Store::open(&home.store_path(), policy.retention)?);
         let copied = is_copied(&store, &home)?;
         let calls_max = config.concurrent_calls.unwrap_or(policy.concurrent_calls).clamp(1, policy.concurrent_calls);
         let sandbox = Sandbox::new(calls_max, &policy.ceilings, config.extension.as_ref())?;

@@ -46,8 +46,7 @@ pub struct Policy {
     pub network: Vec<Pattern>,
     /// Addresses that may be dialled although they are not for the public.
     pub network_addresses: Vec<IpNet>,
-    /// Earlier versions of an addon that are kept with what they had, to go back to.
-    pub snapshots: usize,
+    pub retention: Retention,
     /// Slots that addons may fill; none by default.
     pub slots: Vec<Id>,
     /// Lines of the file that are looser than the built-in default, for `doctor`.
@@ -58,6 +57,17 @@ pub struct Policy {
 pub struct CompileBounds {
     pub wall: Duration,
     pub memory_bytes: u64,
+}
+
+/// How much of the past is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// Earlier versions of an addon, with what they had, to go back to.
+    pub snapshots: usize,
+    /// Calls of an addon with their logs: so many of the newest, give or take some hundreds.
+    pub calls: u32,
+    /// And none that is older.
+    pub call_days: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +92,7 @@ impl Default for Policy {
             services: ServicePolicy::default(),
             network: Vec::new(),
             network_addresses: Vec::new(),
-            snapshots: 1,
+            retention: Retention { snapshots: 1, calls: 10_000, call_days: 90 },
             slots: Vec::new(),
             looser: Vec::new(),
         }
@@ -97,13 +107,15 @@ struct File {
     engine: Vec<services::Engine>,
     apps: services::Apps,
     registry: Vec<services::RegistryFile>,
-    retention: Retention,
+    retention: RetentionFile,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
-struct Retention {
+struct RetentionFile {
     snapshots: Option<usize>,
+    calls: Option<u32>,
+    call_days: Option<u32>,
 }
 
 #[derive(Deserialize, Default)]
@@ -151,6 +163,8 @@ impl Policy {
     ///
     /// [retention]
     /// snapshots = 1                 # earlier versions of an addon kept to go back to; 0: none
+    /// calls = 10000                 # of each addon, with their logs, and none older than
+    /// call_days = 90
     ///
     /// [[engine]]
     /// name = "local"
@@ -205,7 +219,10 @@ impl Policy {
             policy.looser.push(format!("grant.slots: `{slot}`"));
             policy.slots.push(slot);
         }
-        policy.snapshots = file.retention.snapshots.unwrap_or(policy.snapshots);
+        let (kept, asked) = (&mut policy.retention, file.retention);
+        kept.snapshots = asked.snapshots.unwrap_or(kept.snapshots);
+        kept.calls = asked.calls.unwrap_or(kept.calls);
+        kept.call_days = asked.call_days.unwrap_or(kept.call_days);
         policy.services.take(file.grant, file.engine, file.apps, file.registry, &mut policy.looser).map_err(invalid)?;
         Ok(policy)
     }

@@ -274,7 +274,7 @@ impl Host {
         self.home.place_data(id, &left.version, left.data_inode, false)?;
         let services: Vec<_> = locked.addon.manifest.services.iter().map(|service| service.name.clone()).collect();
         let slot = locked.addon.grant.replaces.as_ref();
-        self.store.take_over(&next.row, left, &next.variables, &services, slot, self.policy.snapshots)?;
+        self.store.take_over(&next.row, left, &next.variables, &services, slot, self.policy.retention.snapshots)?;
         self.registry.forget(id);
         // From here on it serves: what is left to clear up is cleared up by whoever comes next, if not now.
         if let Err(error) = self.clear_up_after(id).await {

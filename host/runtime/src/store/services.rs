@@ -38,6 +38,7 @@ CREATE TABLE instance (
     spared_at INTEGER,
     PRIMARY KEY (addon, service, resource)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX instance_resource ON instance (resource);
 CREATE TABLE port (
     engine TEXT NOT NULL,
     host_port INTEGER NOT NULL,

@@ -14,6 +14,7 @@ use crate::error::Result;
 use crate::hook::HookName;
 use crate::id::{AddonId, Id};
 use crate::lifecycle::{AddonState, ResourceState};
+use crate::policy::Retention;
 
 /// The outcome of a call that was cut off with its host.
 const INTERRUPTED: &str = "interrupted";
@@ -44,6 +45,22 @@ pub(super) fn set_state(transaction: &Transaction<'_>, addon: &str, state: &Addo
     transaction
         .prepare_cached("UPDATE addon SET state = ?2 WHERE id = ?1")?
         .execute(params![addon, state.to_string()])?;
+    Ok(())
+}
+
+/// Drops the calls of an addon that are too many or too old, some at a time, so that nobody waits for long.
+pub(super) fn prune_calls(connection: &Connection, addon: &str, keep: Retention, now_ms: i64) -> rusqlite::Result<()> {
+    const AT_A_TIME: usize = 1000;
+    // Ids are ordered by time, and begin with it: milliseconds since 1970, in 12 hex digits.
+    let too_old = format!("{:012x}", (now_ms - i64::from(keep.call_days) * 86_400_000).max(0));
+    let last = "SELECT id FROM call WHERE addon = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2";
+    let one_too_many: Option<String> =
+        connection.prepare_cached(last)?.query_row(params![addon, keep.calls], |row| row.get(0)).optional()?;
+    let last = one_too_many.unwrap_or_default().max(too_old);
+    let sql = "DELETE FROM call WHERE addon = ?1 AND id IN
+                   (SELECT id FROM call WHERE addon = ?1 AND id <= ?2 ORDER BY id LIMIT ?3)";
+    let mut statement = connection.prepare_cached(sql)?;
+    while statement.execute(params![addon, last, AT_A_TIME])? == AT_A_TIME {}
     Ok(())
 }
 
@@ -198,13 +215,14 @@ impl Store {
             let sql = "SELECT running, state FROM addon WHERE id = ?1 AND running IS NOT NULL";
             let read = |row: &Row<'_>| Ok((from_json::<CallRow>(row, "running")?, parsed::<AddonState>(row, "state")?));
             let Some((call, state)) = transaction.query_row(sql, [&id], read).optional()? else { return Ok(()) };
+            let key = call.key.clone();
             insert_call(transaction, &CallRow { outcome: Some(INTERRUPTED.to_owned()), ..call })?;
             transaction.execute("UPDATE addon SET running = NULL WHERE id = ?1", [&id])?;
             set_state(transaction, &id, &state.settled())?;
             for under_way in [ResourceState::Provisioning, ResourceState::Deprovisioning] {
                 transaction.execute(
-                    "UPDATE resource SET state = ?3 WHERE addon = ?1 AND state = ?2",
-                    params![id, under_way.to_string(), under_way.clone().settled().to_string()],
+                    "UPDATE resource SET state = ?3 WHERE key = ?1 AND state = ?2",
+                    params![key, under_way.to_string(), under_way.clone().settled().to_string()],
                 )?;
             }
             Ok(())
@@ -270,6 +288,7 @@ impl Store {
 
     /// Commits how a mutating call ended, with everything that follows from it.
     pub fn finished(&self, call: &CallRow, finish: &Finish) -> Result<()> {
+        self.noted(&call.addon);
         self.write("note the end of a call", |transaction| {
             insert_call(transaction, call)?;
             transaction
