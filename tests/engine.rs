@@ -50,6 +50,7 @@ mod on_docker {
         }
         volumes {
             volumes_are_made_once content_goes_out_and_in failed_archives_leave_no_helper what_is_kept_is_measured
+            what_is_only_read_is_as_it_was_given what_a_killed_host_was_at_holds_no_volume
         }
     }
 }

@@ -98,6 +98,7 @@ async fn every_method_says(docker: &Docker, socket: &Path) {
         docker.networks("x", "y").await.err(),
         docker.remove_network("x").await.err(),
         docker.create_volume("x", &labels).await.err(),
+        docker.volume("x").await.err(),
         docker.volumes("x", "y").await.err(),
         docker.remove_volume("x").await.err(),
         docker.disk_usage().await.err(),

@@ -5,7 +5,7 @@ use std::io::{Cursor, Read as _};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use lodger::engine::{Fault, Volume};
+use lodger::engine::{CAPABILITIES, Fault, Volume};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::{Bench, LABEL, SHELL, fault};
@@ -20,6 +20,8 @@ pub async fn volumes_are_made_once(bench: &Bench) {
     let volume = |name: &str| Volume { name: name.to_owned(), labels: bench.labels() };
     assert_eq!(listed, [volume(&name), volume(&longer)]);
     assert_eq!(engine.volumes(LABEL, &bench.label[..2]).await.unwrap(), []);
+    assert_eq!(engine.volume(&name).await.unwrap(), Some(volume(&name)));
+    assert_eq!(engine.volume(&bench.name("twic")).await.unwrap(), None);
 
     let mounts = BTreeMap::from([(name.clone(), "/data".to_owned())]);
     let container = bench.start("user", SHELL, |spec| spec.volumes = mounts).await;
@@ -30,6 +32,61 @@ pub async fn volumes_are_made_once(bench: &Bench) {
     engine.remove_volume(&name).await.unwrap();
     engine.remove_volume(&name).await.unwrap();
     assert_eq!(engine.volumes(LABEL, &bench.label).await.unwrap(), [volume(&longer)]);
+}
+
+pub async fn what_is_only_read_is_as_it_was_given(bench: &Bench) {
+    let engine = &bench.engine;
+    let volume = bench.volume("given").await;
+    let mut archive = tar::Builder::new(Vec::new());
+    for name in ["one", "two"] {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o444);
+        header.set_size(3);
+        archive.append_data(&mut header, name, name.as_bytes()).unwrap();
+    }
+    let archive = archive.into_inner().unwrap();
+    engine.import_volume(&volume, &bench.image(SHELL).await, Box::new(Cursor::new(archive))).await.unwrap();
+    let mounts = BTreeMap::from([(volume.clone(), "/run/given".to_owned())]);
+    let reader = bench.start("reader", SHELL, |spec| {
+        spec.read_only_volumes = mounts;
+        spec.scratch = vec!["/run".to_owned()];
+        // Not even for root as it is outside.
+        spec.capabilities = CAPABILITIES.map(str::to_owned).to_vec();
+    });
+    let reader = reader.await;
+    assert_eq!(bench.says(&reader, "cd /run/given; ls; cat *; stat -c '%a %u' one").await, "one\ntwo\nonetwo444 0");
+    for change in ["touch new", "rm -f one", "chmod 666 one", "sh -c 'echo x > two'"] {
+        let command = format!("cd /run/given; {change}");
+        assert_ne!(bench.run(&reader, &command).await.exit_code, Some(0), "{change}");
+    }
+    assert_eq!(fault(engine.remove_volume(&volume).await), Fault::Conflict);
+
+    // What the image has at that path does not get in.
+    let empty = bench.volume("empty").await;
+    let mounts = BTreeMap::from([(empty.clone(), "/bin".to_owned())]);
+    let spec = bench.spec("covered", SHELL, |spec| spec.read_only_volumes = mounts).await;
+    engine.create(&spec).await.unwrap();
+    let mut exported = Vec::new();
+    engine.export_volume(&empty, &bench.image(SHELL).await, &mut exported).await.unwrap();
+    let entries = tar::Archive::new(Cursor::new(&exported)).entries().unwrap().count();
+    assert_eq!(entries, 1, "the directory itself");
+}
+
+pub async fn what_a_killed_host_was_at_holds_no_volume(bench: &Bench) {
+    let engine = &bench.engine;
+    let (volume, other) = (bench.volume("data").await, bench.volume("other").await);
+    for (name, of) in [("left", &volume), ("other-left", &other)] {
+        let mounts = BTreeMap::from([(of.clone(), "/volume".to_owned())]);
+        let left = bench.spec(name, SHELL, |spec| {
+            spec.volumes = mounts;
+            spec.labels.insert("lodger.helper".to_owned(), of.clone());
+        });
+        engine.create(&left.await).await.unwrap();
+    }
+    engine.remove_volume(&volume).await.unwrap();
+    assert_eq!(engine.volume(&volume).await.unwrap(), None);
+    let left = bench.mine().await;
+    assert!(matches!(&left[..], [one] if one.labels["lodger.helper"] == other), "only its own: {left:?}");
 }
 
 pub async fn content_goes_out_and_in(bench: &Bench) {

@@ -68,7 +68,9 @@ pub trait Engine: Send + Sync {
     async fn remove_network(&self, name: &str) -> Result<()>;
 
     async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<()>;
+    async fn volume(&self, name: &str) -> Result<Option<Volume>>;
     async fn volumes(&self, label: &str, value: &str) -> Result<Vec<Volume>>;
+    /// A container that a killed host has left of an export or import is no use of the volume, and goes with it.
     async fn remove_volume(&self, name: &str) -> Result<()>;
 
     /// What all containers and volumes take of the disk, in one question. An engine walks through every file of them to
@@ -182,6 +184,8 @@ pub struct ContainerSpec {
     pub labels: BTreeMap<String, String>,
     /// Named volumes and where they are mounted.
     pub volumes: BTreeMap<String, String>,
+    /// The same for those that the container only reads, and that nothing of its image is copied into.
+    pub read_only_volumes: BTreeMap<String, String>,
     /// Mounted empty and writable, in memory.
     pub scratch: Vec<String>,
     /// Networks to join, with the names the container has there.

@@ -153,6 +153,7 @@ impl Marks<'_> {
                 .map(str::to_owned)
                 .collect(),
             volumes: mounted,
+            read_only_volumes: BTreeMap::new(),
             networks: joined,
             ports,
             capabilities: grant.capabilities.clone(),

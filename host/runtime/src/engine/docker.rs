@@ -131,7 +131,7 @@ impl Engine for Docker {
         let asking = self.named("create the container", &spec.name).await?;
         let body = spec::container(spec).map_err(|reason| asking.refused(reason))?;
         // Docker would make a missing volume itself, and nobody would own it; a missing network it tells at the start.
-        for volume in spec.volumes.keys() {
+        for volume in spec.volumes.keys().chain(spec.read_only_volumes.keys()) {
             asking.ask(asking.client.inspect_volume(volume)).await?;
         }
         for network in spec.networks.keys() {
@@ -262,20 +262,35 @@ impl Engine for Docker {
         Ok(())
     }
 
+    async fn volume(&self, name: &str) -> Result<Option<Volume>> {
+        let asking = self.named("look at the volume", name).await?;
+        let found = found(asking.ask(asking.client.inspect_volume(name)).await)?;
+        Ok(found.map(answer::volume).filter(|volume| volume.name == name))
+    }
+
     async fn volumes(&self, label: &str, value: &str) -> Result<Vec<Volume>> {
         let asking = self.asking("list the volumes of", value).await?;
         let options = ListVolumesOptions { filters: Some(filter("label", format!("{label}={value}"))) };
         let listed = asking.ask(asking.client.list_volumes(Some(options))).await?;
-        let read =
-            |found: bollard::models::Volume| Volume { name: found.name, labels: found.labels.into_iter().collect() };
         let ours = |volume: &Volume| volume.labels.get(label).is_some_and(|it| it == value);
-        Ok(listed.volumes.unwrap_or_default().into_iter().map(read).filter(ours).collect())
+        Ok(listed.volumes.unwrap_or_default().into_iter().map(answer::volume).filter(ours).collect())
     }
 
     async fn remove_volume(&self, name: &str) -> Result<()> {
         let asking = self.named("remove the volume", name).await?;
-        let options = RemoveVolumeOptions { force: false };
-        found(asking.within(ACTION, asking.client.remove_volume(name, Some(options))).await).map(|_| ())
+        let remove = async || {
+            let options = RemoveVolumeOptions { force: false };
+            found(asking.within(ACTION, asking.client.remove_volume(name, Some(options))).await).map(|_| ())
+        };
+        match remove().await {
+            Err(failure) if failure.fault == Fault::Conflict => {
+                for helper in self.containers(spec::HELPER_LABEL, name).await? {
+                    self.remove(&helper.id).await?;
+                }
+                remove().await
+            }
+            removed => removed,
+        }
     }
 
     async fn disk_usage(&self) -> Result<DiskUsage> {

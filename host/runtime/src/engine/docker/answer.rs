@@ -10,7 +10,7 @@ use bollard::models::{
     EndpointSettings, EventMessage, ImageInspect, PortMap, PortSummary, PortSummaryTypeEnum, SystemInfo,
 };
 
-use crate::engine::{Container, Event, Fault, Image, Published, Status};
+use crate::engine::{Container, Event, Fault, Image, Published, Status, Volume};
 use crate::text::shown;
 
 /// Longest message of an engine that is passed on, in bytes.
@@ -189,6 +189,10 @@ fn in_order(mut ports: Vec<Published>) -> Vec<Published> {
     ports.sort_by_key(|port| (port.container_port, port.host));
     ports.dedup();
     ports
+}
+
+pub fn volume(found: bollard::models::Volume) -> Volume {
+    Volume { name: found.name, labels: found.labels.into_iter().collect() }
 }
 
 /// Commands run in a container, by us or by its health check, are not events of it, and their action has the command.

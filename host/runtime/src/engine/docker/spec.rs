@@ -18,7 +18,7 @@ use crate::engine::{
 
 /// Where a helper has the volume it is made for.
 pub const HELPER_MOUNT: &str = "/volume";
-/// On every helper, so that those of a killed host are found.
+/// On every helper, with its volume, so that those of a killed host are found.
 pub const HELPER_LABEL: &str = "lodger.helper";
 
 /// The longest host name Linux takes, less one.
@@ -66,7 +66,7 @@ pub fn container(spec: &ContainerSpec) -> Result<ContainerCreateBody, String> {
     if let Some(other) = spec.capabilities.iter().find(|given| !CAPABILITIES.contains(&given.as_str())) {
         return Err(format!("the capability {other} is never given"));
     }
-    for name in spec.networks.keys().chain(spec.volumes.keys()) {
+    for name in spec.networks.keys().chain(spec.volumes.keys()).chain(spec.read_only_volumes.keys()) {
         if !is_name(name) {
             return Err(format!("`{name}` is not the name of a network or volume"));
         }
@@ -101,7 +101,7 @@ fn host_config(spec: &ContainerSpec) -> Result<HostConfig, String> {
     }
     let memory = number(spec.memory_bytes)?;
     Ok(HostConfig {
-        mounts: Some(spec.volumes.iter().map(|(volume, path)| mount(volume, path)).collect()),
+        mounts: Some(mounts(spec)),
         tmpfs: Some(spec.scratch.iter().map(|path| (path.clone(), scratch())).collect()),
         network_mode: Some(spec.networks.keys().next().map_or("none", String::as_str).to_owned()),
         port_bindings: Some(ports),
@@ -139,6 +139,16 @@ fn host_config(spec: &ContainerSpec) -> Result<HostConfig, String> {
     })
 }
 
+fn mounts(spec: &ContainerSpec) -> Vec<Mount> {
+    let written = spec.volumes.iter().map(|(volume, path)| mount(volume, path));
+    let read = spec.read_only_volumes.iter().map(|(volume, path)| Mount {
+        read_only: Some(true),
+        volume_options: Some(without_copy()),
+        ..mount(volume, path)
+    });
+    written.chain(read).collect()
+}
+
 /// Docker fills a new volume with what the image has at that path, and gives it its owner: without the capability to
 /// change owners a service could not write to it otherwise.
 fn mount(volume: &str, path: &str) -> Mount {
@@ -149,6 +159,10 @@ fn mount(volume: &str, path: &str) -> Mount {
         read_only: Some(false),
         ..Mount::default()
     }
+}
+
+fn without_copy() -> MountVolumeOptions {
+    MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }
 }
 
 /// Open to whichever user the image runs as, like `/tmp`.
@@ -214,19 +228,19 @@ pub fn volume(name: &str, labels: &BTreeMap<String, String>) -> VolumeCreateRequ
 
 /// A container that is never started: a way to a volume's content that every engine has.
 pub fn helper(volume: &str, image: &str) -> ContainerCreateBody {
-    let volume = Mount {
+    let mount = Mount {
         // What the image has there is nobody's data.
-        volume_options: Some(MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }),
+        volume_options: Some(without_copy()),
         ..mount(volume, HELPER_MOUNT)
     };
     ContainerCreateBody {
         image: Some(image.to_owned()),
         // An image need not have a command; a container must.
         cmd: Some(vec!["never-started".to_owned()]),
-        labels: Some(HashMap::from([(HELPER_LABEL.to_owned(), "1".to_owned())])),
+        labels: Some(HashMap::from([(HELPER_LABEL.to_owned(), volume.to_owned())])),
         network_disabled: Some(true),
         host_config: Some(HostConfig {
-            mounts: Some(vec![volume]),
+            mounts: Some(vec![mount]),
             network_mode: Some("none".to_owned()),
             cap_drop: Some(vec!["ALL".to_owned()]),
             security_opt: Some(vec!["no-new-privileges".to_owned()]),
