@@ -15,6 +15,7 @@ mod postgres;
 mod private;
 mod redis;
 mod refused;
+mod secrets;
 mod slots;
 mod upgrade;
 

@@ -109,6 +109,8 @@ pub enum Error {
     Image { image: String, message: String, hint: Option<String> },
     #[error("engine `{engine}` has a container `{name}` that lodger has not made")]
     ForeignContainer { name: String, engine: String },
+    #[error("engine `{engine}` has a volume `{name}` that lodger has not made, and secrets are to go there")]
+    ForeignVolume { name: String, engine: String },
     #[error("the policy names no engine `{}`", shown(engine, 60))]
     UnknownEngine { engine: String },
     #[error(transparent)]
@@ -201,6 +203,7 @@ impl Error {
             Error::PortTaken { .. } => ("port-taken", Conflict),
             Error::Image { .. } => ("image", Conflict),
             Error::ForeignContainer { .. } => ("foreign-container", Conflict),
+            Error::ForeignVolume { .. } => ("foreign-volume", Conflict),
             Error::UnknownEngine { .. } => ("unknown-engine", Host),
             Error::Engine(failure) => match failure.fault {
                 Fault::Unreachable => ("engine-unreachable", Host),
@@ -297,6 +300,7 @@ impl Error {
             Error::ServiceNotReady { addon, .. } => format!("`lodger logs {addon}` has what it said"),
             Error::PortTaken { .. } => "host_ports under [grant] in lodger.toml, or \"0\" in addon.json".to_owned(),
             Error::ForeignContainer { name, .. } => format!("remove or rename it: `docker rm -f {name}`"),
+            Error::ForeignVolume { name, .. } => format!("remove it: `docker volume rm {name}`"),
             Error::UnknownEngine { engine } => format!("add [[engine]] with name = \"{engine}\" to lodger.toml"),
             Error::Engine(failure) if failure.fault == Fault::Unreachable => {
                 "start the engine, or name another under [[engine]] in lodger.toml; nothing was removed".to_owned()

@@ -16,8 +16,8 @@ use crate::id::{AddonId, Id};
 use crate::limits::Limit;
 use crate::outbound::Destination;
 
-pub(crate) use services::is_mount_point;
-pub use services::{Probe, Service, StartMode};
+pub use services::{Probe, SECRETS_DIR, Service, StartMode};
+pub(crate) use services::{file_variable, is_mount_point, secret_file};
 
 /// File name within a package.
 pub const FILE: &str = "addon.json";

@@ -11,7 +11,7 @@ use crate::engine::{Container, ContainerSpec, NetworkSpec, Published, Reach};
 use crate::grant::ServiceGrant;
 use crate::id::{AddonId, Id};
 use crate::key::Key;
-use crate::manifest::{Service, StartMode};
+use crate::manifest::{SECRETS_DIR, Service, StartMode, file_variable, secret_file};
 use crate::policy::{self, ServicePolicy};
 
 pub(crate) const LABEL_HOME: &str = "lodger.home";
@@ -45,12 +45,22 @@ pub(crate) struct Pin {
 }
 
 /// Everything an instance needs of its engine.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Rendered {
     pub container: ContainerSpec,
     pub networks: Vec<NetworkSpec>,
     /// Names and labels of volumes.
     pub volumes: BTreeMap<String, BTreeMap<String, String>>,
+    pub secrets: Option<Secrets>,
+}
+
+/// What an instance is handed as files, in a volume of its own that comes and goes with its container.
+#[derive(Clone)]
+pub(crate) struct Secrets {
+    pub volume: String,
+    pub labels: BTreeMap<String, String>,
+    /// Names and content.
+    pub files: BTreeMap<String, String>,
 }
 
 /// What names and labels are made with: the home's identity and key.
@@ -76,6 +86,11 @@ impl Instance {
     /// The container's name, and the only name it has in a network of apps.
     pub fn container_name(&self, marks: &Marks<'_>) -> String {
         marks.name(self.service.as_str(), &[&self.addon.to_string(), "service", self.service.as_str(), &self.resource])
+    }
+
+    /// The volume its secret files are in.
+    pub fn secrets_volume(&self, marks: &Marks<'_>) -> String {
+        marks.name(self.service.as_str(), &[&self.addon.to_string(), "secrets", self.service.as_str(), &self.resource])
     }
 }
 
@@ -142,6 +157,8 @@ impl Marks<'_> {
         labels.extend(service.labels.iter().map(|(label, value)| (format!("lodger.x.{label}"), value.clone())));
         let mut environment = service.environment.clone();
         environment.extend(plan.environment.clone());
+        let secrets = self.secrets(instance, service, &mut environment);
+        let secret_files = secrets.as_ref().map(|secrets| &secrets.files);
         let mut container = ContainerSpec {
             image: pin.id.clone(),
             command: service.command.clone(),
@@ -153,7 +170,7 @@ impl Marks<'_> {
                 .map(str::to_owned)
                 .collect(),
             volumes: mounted,
-            read_only_volumes: BTreeMap::new(),
+            read_only_volumes: secrets.iter().map(|it| (it.volume.clone(), SECRETS_DIR.to_owned())).collect(),
             networks: joined,
             ports,
             capabilities: grant.capabilities.clone(),
@@ -163,9 +180,27 @@ impl Marks<'_> {
             pids: grant.pids,
             name,
         };
-        let label = self.spec_label(&container.name, &container);
+        // Another value is another container, wherever it is handed over.
+        let label = self.spec_label(&container.name, &(&container, secret_files));
         container.labels.insert(LABEL_SPEC.to_owned(), label);
-        Rendered { container, networks, volumes }
+        Rendered { container, networks, volumes, secrets }
+    }
+
+    /// Takes what is handed over as files out of the environment, which then says where they are.
+    fn secrets(
+        &self,
+        instance: &Instance,
+        service: &Service,
+        environment: &mut BTreeMap<String, String>,
+    ) -> Option<Secrets> {
+        let mut files = BTreeMap::new();
+        for name in &service.secret_files {
+            files.insert(name.clone(), environment.remove(name).unwrap_or_default());
+            environment.insert(file_variable(name), secret_file(name));
+        }
+        let volume = instance.secrets_volume(self);
+        let labels = self.volume_labels(&volume, instance);
+        (!files.is_empty()).then_some(Secrets { volume, labels, files })
     }
 
     /// Apps on the machine need a port of it for each; in a network they need none but those the manifest fixes.
@@ -241,22 +276,24 @@ impl Marks<'_> {
         let mut mounted: BTreeMap<String, String> =
             declared.map(|(path, volume)| (self.volume_name(addon, resource, volume), path.clone())).collect();
         for path in &plan.pin.volumes {
-            let taken = mounted.values().any(|at| at == path) || SCRATCH.contains(&path.as_str());
+            let secrets = path == SECRETS_DIR && !plan.service.secret_files.is_empty();
+            let taken = secrets || mounted.values().any(|at| at == path) || SCRATCH.contains(&path.as_str());
             if !taken && crate::manifest::is_mount_point(path) {
                 let name =
                     self.name(service.as_str(), &[&addon.to_string(), "image", service.as_str(), resource, path]);
                 mounted.insert(name, path.clone());
             }
         }
-        let mut volumes = BTreeMap::new();
-        for name in mounted.keys() {
-            let mut labels = self.labels(addon);
-            labels.insert(LABEL_RESOURCE.to_owned(), resource.clone());
-            let label = self.spec_label(name, &labels);
-            labels.insert(LABEL_SPEC.to_owned(), label);
-            volumes.insert(name.clone(), labels);
-        }
+        let volumes = mounted.keys().map(|name| (name.clone(), self.volume_labels(name, instance))).collect();
         (mounted, volumes)
+    }
+
+    fn volume_labels(&self, name: &str, instance: &Instance) -> BTreeMap<String, String> {
+        let mut labels = self.labels(&instance.addon);
+        labels.insert(LABEL_RESOURCE.to_owned(), instance.resource.clone());
+        let label = self.spec_label(name, &labels);
+        labels.insert(LABEL_SPEC.to_owned(), label);
+        labels
     }
 }
 

@@ -12,6 +12,7 @@ mod disk;
 mod image;
 mod ready;
 mod reconcile;
+mod secrets;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -157,6 +158,9 @@ impl Services {
                 self.store.set_wanted(instance, Wanted::Stopped)?;
                 engine.stop(&rendered.container.name, GRACE).await?;
                 engine.remove(&rendered.container.name).await?;
+                if rendered.secrets.is_some() {
+                    self.remove_secrets(&*engine, &row).await?;
+                }
             }
             return Err(error);
         }
@@ -243,10 +247,10 @@ impl Services {
         for (volume, labels) in &rendered.volumes {
             engine.create_volume(volume, labels).await?;
         }
-        let created = match engine.create(&rendered.container).await {
-            Err(failure) if failure.fault == Fault::NotFound => {
+        let created = match self.create_with_secrets(engine, row, rendered).await {
+            Err(Error::Engine(failure)) if failure.fault == Fault::NotFound => {
                 self.fetch_again(engine, row, &rendered.container.image).await?;
-                engine.create(&rendered.container).await?
+                self.create_with_secrets(engine, row, rendered).await?
             }
             created => created?,
         };

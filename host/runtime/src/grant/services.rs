@@ -1,7 +1,7 @@
 //! The services of a grant: what each may be, and which line of manifest or policy says so.
 
 use super::{Line, human_bytes, refusal};
-use crate::manifest::{Manifest, Problem, Service, StartMode};
+use crate::manifest::{Manifest, Problem, Service, StartMode, secret_file};
 use crate::policy::{Policy, Reach, ServicePolicy};
 
 /// What one container may use where the manifest does not say.
@@ -206,8 +206,18 @@ fn describe(service: &Service, grant: &ServiceGrant, path: &str, policy: &Servic
             None => add(true, what, ": no capabilities, so those the policy gives"),
         }
     }
-    if !service.environment.is_empty() {
-        let names: Vec<&str> = service.environment.keys().map(String::as_str).collect();
-        add(true, format!("hand {} to {name} in its environment", names.join(", ")), ".environment");
+    let secrets = &service.secret_files;
+    if !secrets.is_empty() {
+        let paths: Vec<String> = secrets.iter().map(|secret| secret_file(secret)).collect();
+        let files = if let [_] = &paths[..] { "file" } else { "files" };
+        let what = format!("hand {} to {name} as the {files} {}", secrets.join(", "), paths.join(", "));
+        add(true, what, ".secret_files");
+    }
+    let names = service.environment.keys().filter(|name| !secrets.contains(name));
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    if !names.is_empty() {
+        let names = names.join(", ");
+        let what = format!("hand {names} to {name} in its environment, which whoever may ask the engine can read");
+        add(true, what, ".environment");
     }
 }

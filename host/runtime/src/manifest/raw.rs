@@ -123,6 +123,8 @@ pub(super) struct Service {
     #[serde(default)]
     pub environment: Map<String>,
     #[serde(default)]
+    pub secret_files: Vec<String>,
+    #[serde(default)]
     pub labels: Map<String>,
     /// Container port to host port.
     #[serde(default)]

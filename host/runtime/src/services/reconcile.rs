@@ -119,9 +119,10 @@ impl Services {
             let engine = self.engines.get(&name)?;
             let mut there = self.containers_of(&*engine, id).await?;
             let rows: Vec<&InstanceRow> = rows.iter().filter(|row| row.engine == name).collect();
+            let left = self.with_secrets_left(&*engine, id, &rows).await?;
             for row in &rows {
                 let container = there.remove(&row.instance.container_name(&self.marks()));
-                match self.repair(&*engine, addon, row, container.as_ref()).await {
+                match self.repair(&*engine, addon, row, container.as_ref(), &left).await {
                     Ok(repair) => repairs.extend(repair),
                     Err(error) if error.is_unreachable() => return Err(error),
                     Err(Error::ForeignContainer { name, .. }) => {
@@ -149,6 +150,7 @@ impl Services {
         addon: Option<&Addon>,
         row: &InstanceRow,
         there: Option<&Container>,
+        secrets_left: &BTreeSet<Instance>,
     ) -> Result<Option<Repair>> {
         let instance = &row.instance;
         if row.wanted == Wanted::Running {
@@ -185,6 +187,9 @@ impl Services {
             engine.stop(&there.id, GRACE).await?;
             engine.remove(&there.id).await?;
             removed = true;
+        }
+        if secrets_left.contains(instance) {
+            self.remove_secrets(engine, row).await?;
         }
         if row.wanted == Wanted::Gone {
             self.remove_volumes(engine, instance).await?;
