@@ -251,7 +251,7 @@ impl Host {
     async fn save(&self, left: &EarlierRow) -> Result<()> {
         let (id, version) = (&left.addon, &left.version);
         self.home.begin_snapshot(id, version)?;
-        let volumes = self.services.volumes(id).await?;
+        let volumes = self.services.data_volumes(id).await?;
         for volume in &volumes {
             let file = self.home.create_saved(id, version, &file_name(volume))?;
             self.services.export(id, volume, file).await?;

@@ -59,6 +59,7 @@ impl Services {
                     engine.stop(&there.id, GRACE).await?;
                     engine.remove(&there.id).await?;
                 }
+                self.remove_secrets(&*engine, &row).await?;
             } else if row.wanted == Wanted::Running {
                 let values = row.environment.as_ref().map(|sealed| self.opened(&row.instance, sealed)).transpose()?;
                 self.run(addon, &row.instance, values.as_ref(), None).await?;
@@ -77,6 +78,15 @@ impl Services {
                 }
             }
         }
+        Ok(volumes)
+    }
+
+    /// Those that outlive their containers: secrets do not.
+    pub async fn data_volumes(&self, id: &AddonId) -> Result<Vec<SavedVolume>> {
+        let rows = self.store.instances(id)?;
+        let secrets: BTreeSet<String> = rows.iter().map(|row| row.instance.secrets_volume(&self.marks())).collect();
+        let mut volumes = self.volumes(id).await?;
+        volumes.retain(|volume| !secrets.contains(&volume.name));
         Ok(volumes)
     }
 
@@ -107,7 +117,7 @@ impl Services {
         for row in self.store.instances(&addon.id)? {
             owned.extend(self.rendered(addon, &row)?.volumes.into_keys());
         }
-        for volume in self.volumes(&addon.id).await?.iter().filter(|volume| !owned.contains(&volume.name)) {
+        for volume in self.data_volumes(&addon.id).await?.iter().filter(|volume| !owned.contains(&volume.name)) {
             self.remove_volume(volume).await?;
         }
         Ok(())
