@@ -60,7 +60,7 @@ pub use host::{Access, Call, Config, Host, ServiceLog};
 pub use id::{AddonId, Id, NotAnId};
 pub use lifecycle::{AddonState, ResourceState};
 pub use limits::{Deadlines, Limit, Limits};
-pub use manifest::{Manifest, Plan, Problem, Setting};
+pub use manifest::{Dependency, Manifest, Plan, Problem, Setting};
 pub use outbound::{Destination, NotADestination, Pattern};
 pub use outcome::{BAD_ANSWER, Outcome, Refused, Report};
 pub use package::{FILES as PACKAGE_FILES, Package, pack};

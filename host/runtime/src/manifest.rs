@@ -8,6 +8,7 @@ mod rules;
 mod services;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Serialize;
 
@@ -60,7 +61,31 @@ pub struct Manifest {
     pub services: Vec<Service>,
     pub regions: Vec<String>,
     pub log_drain: bool,
-    pub depends: Vec<AddonId>,
+    /// What must be enabled before it.
+    pub depends: Vec<Dependency>,
+}
+
+/// An addon that another needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dependency {
+    pub id: AddonId,
+    /// Absent: any.
+    pub version: Option<semver::VersionReq>,
+}
+
+impl Dependency {
+    pub fn admits(&self, version: &semver::Version) -> bool {
+        self.version.as_ref().is_none_or(|wanted| wanted.matches(version))
+    }
+}
+
+impl fmt::Display for Dependency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.version {
+            Some(version) => write!(f, "{} {version}", self.id),
+            None => self.id.fmt(f),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -112,6 +112,8 @@ pub(super) struct Provider {
 pub(super) struct Depends {
     pub namespace: Option<String>,
     pub name: String,
+    /// Such as `>=1.2, <2`.
+    pub version: Option<String>,
 }
 
 #[derive(serde::Deserialize)]
