@@ -3,6 +3,7 @@
 mod apps;
 mod consent;
 mod crash;
+mod depends;
 mod known;
 mod network;
 mod retention;

@@ -249,7 +249,7 @@ fn variables_that_would_take_over_an_app_are_refused_whatever_they_are_declared_
 #[test]
 fn what_the_policy_does_not_admit_is_refused_with_the_line_to_change() {
     let lab = Lab::new();
-    let cases: [(&str, Value, &str, &str); 12] = [
+    let cases: [(&str, Value, &str, &str); 11] = [
         (
             "limits",
             json!({ "memory_bytes": 1u64 << 40 }),
@@ -300,7 +300,6 @@ fn what_the_policy_does_not_admit_is_refused_with_the_line_to_change() {
             "replaces",
             "asks to fill the slot `scheduler`, which the policy gives to no addon",
         ),
-        ("depends", json!([{ "name": "base" }]), "depends", "this version of lodger resolves no dependencies"),
         ("config_vars", json!(["DATABASE_URL"]), "config_vars[0]", "`DATABASE_URL` does not start with `ADDON_`"),
     ];
     for (key, value, path, message) in cases {

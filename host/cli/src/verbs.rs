@@ -142,11 +142,43 @@ fn dry_run(context: &Context, changes: bool, what: &str) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// The answer of a verb that moves an addon to another state.
-fn state(context: &Context, host: &Host, id: &AddonId, changed: bool) -> anyhow::Result<u8> {
+/// The same for a verb that may have to go through others first, which are named under `key`.
+fn dry_run_in_order(context: &Context, id: &AddonId, would: &[AddonId], verb: &str, key: &str) -> anyhow::Result<u8> {
+    let first = others(would, id);
+    if first.is_empty() {
+        return dry_run(context, !would.is_empty(), &format!("{verb} {id}"));
+    }
+    let then = if would.contains(id) { format!(", then {id}") } else { String::new() };
+    output::say(context, format!("would {verb} {}{then}", names(&first)));
     if context.json {
-        let info = host.addon(id)?;
-        output::json(&json!({ "id": id, "version": info.version, "state": info.state, "changed": changed }))?;
+        output::json(&json!({ "dry_run": true, "changed": true, key: first }))?;
     }
     Ok(0)
+}
+
+/// The answer of a verb that moves an addon to another state, perhaps after others, which are named under a key.
+fn state(
+    context: &Context,
+    host: &Host,
+    id: &AddonId,
+    changed: bool,
+    (key, first): (&str, &[AddonId]),
+) -> anyhow::Result<u8> {
+    if context.json {
+        let info = host.addon(id)?;
+        let mut answer = json!({ "id": id, "version": info.version, "state": info.state, "changed": changed });
+        if !first.is_empty() {
+            answer.as_object_mut().map(|answer| answer.insert(key.to_owned(), json!(first)));
+        }
+        output::json(&answer)?;
+    }
+    Ok(0)
+}
+
+fn others<'a>(addons: &'a [AddonId], id: &AddonId) -> Vec<&'a AddonId> {
+    addons.iter().filter(|addon| *addon != id).collect()
+}
+
+fn names(addons: &[&AddonId]) -> String {
+    addons.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+use semver::{Version, VersionReq};
+
 use crate::engine::Fault;
 use crate::id::{AddonId, Id};
 use crate::manifest::Problem;
@@ -59,6 +61,21 @@ pub enum Error {
     VariableTaken { app: Id, variable: String, holder: AddonId },
     #[error("the alias `{alias}` makes `{variable}`, which is never given to an app")]
     VariableForbidden { alias: Id, variable: String },
+    #[error("{}, which is not installed", needing(chain))]
+    DependencyMissing { chain: Vec<AddonId> },
+    #[error("{}", needing(chain))]
+    DependencyCycle { chain: Vec<AddonId> },
+    #[error("{} in version {wanted}; it is {version}", needing(chain))]
+    DependencyVersion { chain: Vec<AddonId>, wanted: VersionReq, version: Version },
+    #[error("addon `{addon}` needs `{needed}`, which is {state}")]
+    DependencyNotEnabled { addon: AddonId, needed: AddonId, state: String, hint: String },
+    /// What went wrong with the last of them, or the first, keeps the others waiting.
+    #[error("{}", needing(chain))]
+    Dependency { chain: Vec<AddonId>, source: Box<Error> },
+    #[error("addon `{addon}` is needed by {}", shortened(quoted(by)).join(", "))]
+    Needed { addon: AddonId, by: Vec<AddonId>, verb: &'static str },
+    #[error("addon `{addon}` is given twice, with different content")]
+    GivenTwice { addon: AddonId },
     #[error("addon `{addon}` is not granted any more what it was installed with")]
     GrantRevoked { addon: AddonId, refusals: Vec<Problem> },
 
@@ -179,6 +196,13 @@ impl Error {
             Error::AlreadyAdded { .. } => ("already-added", Conflict),
             Error::VariableTaken { .. } => ("variable-taken", Conflict),
             Error::VariableForbidden { .. } => ("variable-forbidden", Invalid),
+            Error::DependencyMissing { .. } => ("dependency-missing", Conflict),
+            Error::DependencyCycle { .. } => ("dependency-cycle", Conflict),
+            Error::DependencyVersion { .. } => ("dependency-version", Conflict),
+            Error::DependencyNotEnabled { .. } => ("dependency-not-enabled", Conflict),
+            Error::Dependency { source, .. } => source.row(),
+            Error::Needed { .. } => ("needed", Conflict),
+            Error::GivenTwice { .. } => ("given-twice", Invalid),
             Error::GrantRevoked { .. } => ("grant-revoked", Conflict),
             Error::Manifest { .. } => ("invalid-manifest", Invalid),
             Error::GrantRefused { .. } => ("grant-refused", Conflict),
@@ -273,6 +297,22 @@ impl Error {
             }
             Error::VariableTaken { .. } => "give it another name with --as ALIAS".to_owned(),
             Error::VariableForbidden { .. } => "choose another alias".to_owned(),
+            Error::DependencyMissing { chain } => {
+                format!("`lodger install PATH-OF-{}` first", chain.last().map(ToString::to_string).unwrap_or_default())
+            }
+            Error::DependencyCycle { .. } => "remove one of them from `depends` in its addon.json".to_owned(),
+            Error::DependencyVersion { chain, .. } => {
+                let needed = chain.last().map(ToString::to_string).unwrap_or_default();
+                format!("install a version of `{needed}` that fits, or change `depends` in addon.json")
+            }
+            Error::DependencyNotEnabled { hint, .. } => hint.clone(),
+            Error::Dependency { source, .. } => return source.hint(),
+            Error::Needed { by, verb, .. } => {
+                let verbs = by.iter().map(|addon| format!("`lodger {verb} {addon}`")).collect();
+                let or = if *verb == "disable" { ", or use --force" } else { "" };
+                format!("{} first{or}", shortened(verbs).join(", then "))
+            }
+            Error::GivenTwice { .. } => "give one of them".to_owned(),
             Error::GrantRevoked { addon, .. } => {
                 format!("loosen the policy, or install `{addon}` again to decide anew")
             }
@@ -335,7 +375,27 @@ impl Error {
 }
 
 fn list(items: &[impl ToString]) -> String {
-    items.iter().map(|item| format!("`{}`", item.to_string())).collect::<Vec<_>>().join(", ")
+    quoted(items).join(", ")
+}
+
+fn quoted(items: &[impl ToString]) -> Vec<String> {
+    items.iter().map(|item| format!("`{}`", item.to_string())).collect()
+}
+
+/// Longest list of addons that need each other that is shown whole.
+const SHOWN_WHOLE: usize = 16;
+
+/// Who needs whom, the one after the other: `a` needs `b` needs `c`.
+pub(crate) fn needing(chain: &[AddonId]) -> String {
+    shortened(quoted(chain)).join(" needs ")
+}
+
+/// Both ends of a long list.
+fn shortened(mut items: Vec<String>) -> Vec<String> {
+    if items.len() > SHOWN_WHOLE {
+        items.splice(SHOWN_WHOLE / 2..items.len() - SHOWN_WHOLE / 2, ["…".to_owned()]);
+    }
+    items
 }
 
 fn count(number: usize, what: &str) -> String {

@@ -149,18 +149,10 @@ fn refusal(path: impl Into<String>, message: impl Into<String>, hint: impl Into<
 
 /// What the manifest format has and this version of the host has not: refused, never ignored.
 fn refuse_what_is_not_here_yet(manifest: &Manifest, refusals: &mut Vec<Problem>) {
-    let asks = [
-        ("capabilities.events", !manifest.events.is_empty(), "delivers no events"),
-        ("depends", !manifest.depends.is_empty(), "resolves no dependencies"),
-    ];
-    for (path, asked, lack) in asks {
-        if asked {
-            refusals.push(refusal(
-                path,
-                format!("this version of lodger {lack}"),
-                format!("remove `{path}` from addon.json"),
-            ));
-        }
+    if !manifest.events.is_empty() {
+        let path = "capabilities.events";
+        let hint = format!("remove `{path}` from addon.json");
+        refusals.push(refusal(path, "this version of lodger delivers no events", hint));
     }
 }
 
@@ -391,6 +383,9 @@ fn surroundings(manifest: &Manifest, lines: &mut Vec<Line>) {
     for (name, setting) in &manifest.settings {
         let kind = if setting.secret { "secret setting" } else { "setting" };
         add(true, format!("read its {kind} {name}"), &format!("addon.json: settings.{name}"));
+    }
+    for (place, needed) in manifest.depends.iter().enumerate() {
+        add(true, format!("have {needed} enabled before it"), &format!("addon.json: depends[{place}]"));
     }
     add(false, "see any other file, variable, process or addon".to_owned(), "built in");
 }

@@ -46,7 +46,7 @@ mod wasi_fs;
 mod wasi_http;
 mod wasi_sockets;
 
-pub use addons::{AddonInfo, CallNote, Done, Finding, Incoming, Installed, Mend, SettingInfo, Severity};
+pub use addons::{AddonInfo, CallNote, Done, Finding, Incoming, Installed, Mend, Need, SettingInfo, Severity, Step};
 
 pub use bindings::{
     Candidate, ConfigVar, HealthReport, HealthStatus, Pair, ProvisionRequest, Provisioned, ServiceRequest,

@@ -116,6 +116,11 @@ impl Manifest {
         rules::check(raw).map_err(|problems| Error::Manifest { problems })
     }
 
+    /// Its version, or that of the first of those that name none.
+    pub(crate) fn version_or_first(&self) -> semver::Version {
+        self.version.clone().unwrap_or(semver::Version::new(0, 0, 1))
+    }
+
     pub fn plan(&self, name: &Id) -> Option<&Plan> {
         self.plans.iter().find(|plan| plan.name == *name)
     }

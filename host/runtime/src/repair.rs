@@ -29,10 +29,10 @@ impl Host {
                 Some(why) => repairs.push(Repair::by(hook, &id, None, "failed", Some(why))),
                 None => {
                     let done = match hook {
-                        HookName::Disable => self.disable_locked(locked).await?,
-                        _ => self.enable_locked(locked).await?,
+                        HookName::Disable => self.disable_locked(locked).await,
+                        _ => self.enable_locked(locked).await,
                     };
-                    repairs.push(told(hook, &id, None, &done.outcome));
+                    repairs.push(told(hook, &id, None, done.map(|done| done.outcome))?);
                 }
             }
             self.look_again(locked).await?;
@@ -48,10 +48,10 @@ impl Host {
                 continue;
             }
             let outcome = match hook {
-                HookName::Unprovision => self.unprovision(locked, &row, Reason::Removed).await?.outcome,
-                _ => self.provision(locked, row).await?.outcome.map(drop),
+                HookName::Unprovision => self.unprovision(locked, &row, Reason::Removed).await.map(|done| done.outcome),
+                _ => self.provision(locked, row).await.map(|done| done.outcome.map(drop)),
             };
-            repairs.push(told(hook, &id, Some(key), &outcome));
+            repairs.push(told(hook, &id, Some(key), outcome)?);
         }
         self.store.square(&id)?;
         self.prune(&id)?;
@@ -85,9 +85,16 @@ impl Host {
     }
 }
 
-fn told<T>(hook: HookName, id: &AddonId, key: Option<String>, outcome: &Outcome<T>) -> Repair {
-    match outcome.detail() {
-        None => Repair::by(hook, id, key, "finished", None),
-        Some(detail) => Repair::by(hook, id, key, "failed", Some(format!("{}: {detail}", outcome.name()))),
-    }
+/// What became of a hook.
+///
+/// # Errors
+/// That an engine does not answer: nothing became of it.
+fn told(hook: HookName, id: &AddonId, key: Option<String>, outcome: Result<Outcome<()>>) -> Result<Repair> {
+    let why = match outcome {
+        Ok(Outcome::Completed(())) => return Ok(Repair::by(hook, id, key, "finished", None)),
+        Ok(outcome) => format!("{}: {}", outcome.name(), outcome.detail().unwrap_or_default()),
+        Err(error) if error.is_unreachable() => return Err(error),
+        Err(error) => error.to_string(),
+    };
+    Ok(Repair::by(hook, id, key, "failed", Some(why)))
 }

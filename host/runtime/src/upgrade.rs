@@ -152,6 +152,7 @@ impl Host {
             installed_at: now_ms() / 1000,
             ..there
         };
+        self.check_install_needs(&row, &package.manifest, &[])?;
         Ok((Some(Next { row, variables }), what))
     }
 

@@ -115,6 +115,7 @@ impl Host {
             _ => None,
         };
         findings.extend(way_on.map(|mend| Finding::left(id, format!("the addon is {state}"), mend)));
+        findings.extend(self.unmet_needs(row, &state)?);
         for resource in self.store.resources_of_addon(id)? {
             let state = if held { resource.state } else { resource.state.settled() };
             let message = format!("what app `{}` has of it is {state}", resource.app);
@@ -150,6 +151,34 @@ impl Host {
             other => (format!("its health hook {other}"), None),
         };
         Some(Finding::new(Severity::Warning, subject, message, fix))
+    }
+
+    /// What an addon needs and has not: an error where it is enabled, a warning where it cannot be.
+    fn unmet_needs(&self, row: &AddonRow, state: &AddonState) -> Result<Vec<Finding>> {
+        let mut unmet = Vec::new();
+        let mut add = |severity, message, fix| {
+            unmet.push(Finding::new(severity, row.id.to_string(), message, Some(fix)));
+        };
+        let severity = if state.is_enabled() { Severity::Error } else { Severity::Warning };
+        for need in self.read_needs(row) {
+            let id = &need.id;
+            match self.store.addon(id)? {
+                None => {
+                    let message = format!("it needs `{id}`, which is not installed");
+                    add(severity, message, format!("`lodger install PATH-OF-{id}`"));
+                }
+                Some(there) if !need.admits(&there.version) => {
+                    let message = format!("it needs `{need}`, which is installed in version {}", there.version);
+                    add(severity, message, format!("install a version of `{id}` that fits"));
+                }
+                Some(there) if state.is_enabled() && !there.state.is_enabled() => {
+                    let message = format!("it is enabled, and needs `{id}`, which is {}", there.state.settled());
+                    add(severity, message, format!("`lodger enable {}`", row.id));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(unmet)
     }
 
     /// Leads out of what a finding tells.

@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use semver::Version;
-
 use crate::addons::Done;
 use crate::compiler;
 use crate::error::{Error, Result};
@@ -59,11 +57,11 @@ impl Host {
     /// Installs what was inspected; the caller has accepted its grant. `dev` lets the same version come with other content.
     ///
     /// # Errors
-    /// [`Error::DigestChanged`] and [`Error::OtherVersion`], with nothing changed.
+    /// [`Error::DigestChanged`], [`Error::OtherVersion`], and what [`Host::in_order`] refuses; with nothing changed.
     pub async fn install(&self, incoming: Incoming, dev: bool) -> Result<Installed> {
         let id = incoming.package.manifest.id.clone();
         let _held = self.hold(&id).await?;
-        let (row, changed) = self.check_install(&incoming, dev)?;
+        let (row, changed) = self.check_install(&incoming, dev, std::slice::from_ref(&incoming))?;
         if changed {
             let pins = self.resolve_images(&incoming.package.manifest).await?;
             self.home.put_version(&id, &row.version, &incoming.package)?;
@@ -78,18 +76,22 @@ impl Host {
         Ok(Installed { id, version, digest: row.digest, grant: row.grant_digest, changed })
     }
 
-    /// What [`Host::install`] would do; does nothing.
-    pub async fn would_install(&self, incoming: &Incoming, dev: bool) -> Result<bool> {
-        let _held = self.hold(&incoming.package.manifest.id).await?;
-        Ok(self.check_install(incoming, dev)?.1)
+    /// Which of these [`Host::install`] would install, one after the other; does nothing.
+    pub async fn would_install(&self, incoming: &[Incoming], dev: bool) -> Result<Vec<bool>> {
+        let mut would = Vec::new();
+        for one in incoming {
+            let _held = self.hold(&one.package.manifest.id).await?;
+            would.push(self.check_install(one, dev, incoming)?.1);
+        }
+        Ok(would)
     }
 
-    /// The row it would have, and whether that is anything new.
-    fn check_install(&self, incoming: &Incoming, dev: bool) -> Result<(AddonRow, bool)> {
+    /// The row it would have, and whether that is anything new. What it needs may be among `given`, too.
+    fn check_install(&self, incoming: &Incoming, dev: bool, given: &[Incoming]) -> Result<(AddonRow, bool)> {
         let package = &incoming.package;
         let id = package.manifest.id.clone();
         let mut row = AddonRow {
-            version: package.manifest.version.clone().unwrap_or(Version::new(0, 0, 1)),
+            version: package.manifest.version_or_first(),
             digest: package.digest.clone(),
             component_digest: package.component.as_deref().map(compiler::digest),
             dev,
@@ -101,7 +103,10 @@ impl Host {
             installed_at: now_ms() / 1000,
             id,
         };
-        let Some(there) = self.store.addon(&row.id)? else { return Ok((row, true)) };
+        let Some(there) = self.store.addon(&row.id)? else {
+            self.check_install_needs(&row, &package.manifest, given)?;
+            return Ok((row, true));
+        };
         let addon = there.id.clone();
         row.state = there.state;
         if package.manifest.version.is_none() && there.digest == row.digest {
@@ -112,13 +117,16 @@ impl Host {
                 let changed = there.grant_digest != row.grant_digest;
                 Ok((row, changed))
             }
-            _ if dev => Ok((row, true)),
+            _ if dev => {
+                self.check_install_needs(&row, &package.manifest, given)?;
+                Ok((row, true))
+            }
             (true, false) => Err(Error::DigestChanged { addon, version: there.version.to_string() }),
             (false, _) => Err(Error::OtherVersion { addon, installed: there.version.to_string() }),
         }
     }
 
-    /// Removes an addon that is not enabled and that no app uses; with its data unless `keep_data`.
+    /// Removes an addon that is not enabled, that no app uses and no other addon needs; with its data unless `keep_data`.
     ///
     /// The order makes a crash in between harmless: the data goes first, then the addon is forgotten, then its files go, so
     /// that what is left can be uninstalled again, or is written over by the next install.
@@ -148,6 +156,7 @@ impl Host {
 
     fn check_uninstall(&self, id: &AddonId) -> Result<AddonRow> {
         let row = self.store.addon(id)?.ok_or_else(|| Error::UnknownAddon(id.to_string()))?;
+        self.check_never_needed(id)?;
         let state = row.state.clone().settled();
         let (detached, in_use): (Vec<_>, Vec<_>) =
             self.store.resources_of_addon(id)?.into_iter().partition(|row| row.state == ResourceState::Detached);
