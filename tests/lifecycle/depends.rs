@@ -514,3 +514,15 @@ fn enabling_above_and_disabling_below_at_once_leave_no_gap() {
         lab.lodger(&["disable", "base", "--force"]).ok();
     }
 }
+
+#[test]
+fn an_author_names_what_the_test_of_an_addon_needs() {
+    let lab = lab();
+    let [top, ..] = tower(&lab);
+    let said = lab.lodger(&["test", &top]).exits(1).stderr;
+    assert!(said.contains("name its package in `depends` of lodger-test.toml"), "{said}");
+    lab.write("top/lodger-test.toml", "depends = [\"../base\", \"../middle\"]\n");
+    let tested = lab.json(&["test", &top]);
+    assert_eq!((&tested["addon"], &tested["passed"]), (&json!("t/top"), &json!(true)), "{tested:#}");
+    lab.lodger(&["check", &top]).ok();
+}

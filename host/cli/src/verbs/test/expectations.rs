@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use lodger::{Id, NotAnId, Outcome};
@@ -16,6 +16,8 @@ pub const FILE: &str = "lodger-test.toml";
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Expectations {
+    /// As seen from the addon's directory.
+    pub depends: Vec<PathBuf>,
     pub settings: BTreeMap<String, String>,
     #[serde(rename = "case")]
     pub cases: Vec<Case>,
