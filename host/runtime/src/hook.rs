@@ -181,7 +181,7 @@ impl Hooks {
     }
 }
 
-/// What a hook that completed has answered.
+/// What a hook that completed has answered. Its line for a person is escaped and redacted.
 #[derive(Clone, Debug)]
 pub enum Answer {
     /// `enable`, `disable`, `unprovision`, `upgrade`.
@@ -199,7 +199,7 @@ pub const ID_MAX: usize = 255;
 pub const PRIVATE_MAX: usize = 4096;
 /// Longest URL, in bytes.
 pub const URL_MAX: usize = 4096;
-/// Longest line a guest may say to a person, in bytes; longer ones are cut when shown.
+/// Longest line a guest may say to a person, in bytes; longer ones are cut.
 pub const MESSAGE_MAX: usize = 1024;
 const VARS_MAX: usize = 64;
 const VALUE_MAX: usize = 32_768;
@@ -213,6 +213,15 @@ impl Answer {
             (Answer::Provisioned(made), _) => accept_provisioned(made),
             (Answer::Url(url), _) => accept_url("url", url, &[]),
             (Answer::ConfigVars(vars), _) => accept_vars(vars, allowed_vars),
+        }
+    }
+
+    /// The line it has for a person.
+    pub(crate) fn message_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Answer::Provisioned(made) => made.message.as_mut(),
+            Answer::Health(report) => report.message.as_mut(),
+            Answer::Done | Answer::Url(_) | Answer::ConfigVars(_) | Answer::Placed(_) => None,
         }
     }
 }

@@ -241,7 +241,7 @@ impl Host {
         Ok(match call.outcome {
             Outcome::Completed(Answer::Health(report)) if report.status == HealthStatus::Healthy => None,
             Outcome::Completed(Answer::Health(report)) => {
-                let said = crate::text::shown(&report.message.unwrap_or_default(), 1024);
+                let said = report.message.unwrap_or_default();
                 Some(format!("its health is {:?}: {said}", report.status))
             }
             other => Some(format!("its health hook {other}")),

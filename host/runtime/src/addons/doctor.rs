@@ -145,7 +145,7 @@ impl Host {
         let (message, fix) = match call.outcome {
             Outcome::Completed(Answer::Health(report)) if report.status == HealthStatus::Healthy => return None,
             Outcome::Completed(Answer::Health(report)) => {
-                let said = crate::text::shown(&report.message.unwrap_or_default(), 1024);
+                let said = report.message.unwrap_or_default();
                 (format!("its health is {:?}: {said}", report.status), Some(format!("`lodger logs {subject}`")))
             }
             other => (format!("its health hook {other}"), None),

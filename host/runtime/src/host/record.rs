@@ -7,7 +7,7 @@ use crate::outcome::{BAD_ANSWER, Outcome, Refused};
 use crate::registry::Addon;
 use crate::sandbox::Ended;
 use crate::store::{CallRow, Finish, ResourceEnd};
-use crate::text::shown;
+use crate::text::{redact, shown};
 use crate::tree::Size;
 
 impl Host {
@@ -53,7 +53,7 @@ impl Host {
                 return ResourceEnd::Active {
                     id: made.id.clone(),
                     private,
-                    message: made.message.as_deref().map(|text| shown(text, MESSAGE_MAX)),
+                    message: made.message.clone(),
                     log_drain_url: made.log_drain_url.clone().filter(|_| addon.manifest.log_drain),
                 };
             }
@@ -67,20 +67,27 @@ impl Host {
 
 /// Law 6: what a hook answered is hostile until it has passed here.
 pub(super) fn accept(addon: &Addon, request: &HookRequest, ended: &mut Ended<Answer>) {
-    if let Outcome::Completed(answer) = &ended.outcome
-        && let Err(message) = answer.accept(request, addon.grant.vars_for_config())
-    {
+    let secrets = secrets(addon, ended);
+    let Outcome::Completed(answer) = &mut ended.outcome else { return };
+    if let Err(message) = answer.accept(request, addon.grant.vars_for_config()) {
         ended.outcome = Outcome::Refused(Refused { code: BAD_ANSWER.to_owned(), message });
+    } else if let Some(message) = answer.message_mut() {
+        *message = shown(&redact(message, &secrets), MESSAGE_MAX);
     }
 }
 
-/// The record of a call that has ended, and what its caller gets.
-pub(super) fn close(mut row: CallRow, ended: Ended<Answer>, addon: &Addon) -> (CallRow, Call<Answer>) {
+/// All that is to be redacted from what a call has said.
+fn secrets(addon: &Addon, ended: &Ended<Answer>) -> Vec<String> {
     let mut secrets = addon.settings.secrets_and(ended.private.as_ref());
     if let Outcome::Completed(Answer::Provisioned(made)) = &ended.outcome {
         secrets.push(made.private.clone());
     }
-    let log = ended.log.lines(&secrets);
+    secrets
+}
+
+/// The record of a call that has ended, and what its caller gets.
+pub(super) fn close(mut row: CallRow, ended: Ended<Answer>, addon: &Addon) -> (CallRow, Call<Answer>) {
+    let log = ended.log.lines(&secrets(addon, &ended));
     row.outcome = Some(ended.outcome.name().to_owned());
     row.detail = ended.outcome.detail();
     row.log = (!log.is_empty()).then(|| log.join("\n"));

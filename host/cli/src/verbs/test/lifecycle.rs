@@ -72,8 +72,8 @@ impl<'a> Lifecycle<'a> {
                 HealthStatus::Degraded => "degraded",
                 HealthStatus::Unhealthy => "unhealthy",
             };
-            let message = report.message.as_deref().map(|text| format!(": {}", lodger::text::shown(text, 1024)));
-            step.detail = Some(format!("{status}{}", message.unwrap_or_default()));
+            let message = report.message.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+            step.detail = Some(format!("{status}{message}"));
             step.ok = report.status != HealthStatus::Unhealthy;
         }
         self.note(step);
@@ -164,10 +164,9 @@ impl<'a> Lifecycle<'a> {
         let mut step = self.step("provision again", &again);
         if let Outcome::Completed(Answer::Provisioned(second)) = &again.outcome {
             let shown = |text: Option<&str>| text.map_or("nothing".to_owned(), quoted);
-            let message = second.message.as_deref().map(|text| lodger::text::shown(text, 1024));
             for (what, first, second) in [
                 ("id", first.id.as_deref(), Some(second.id.as_str())),
-                ("message", first.message.as_deref(), message.as_deref()),
+                ("message", first.message.as_deref(), second.message.as_deref()),
             ] {
                 if first != second {
                     step.differs(&format!("{what} for the same key"), shown(first), shown(second));
