@@ -20,11 +20,14 @@ mod list;
 mod logs;
 mod new;
 mod pack;
+mod plan;
 mod reconcile;
 mod remove;
+mod resume;
 mod rollback;
 mod run;
 mod set;
+mod suspend;
 mod test;
 mod uninstall;
 mod upgrade;
@@ -35,11 +38,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use lodger::{AddonId, Error, Host, Id};
+use lodger::{AddonId, Done, Error, Host, Id, Resource, ResourceState};
 use serde_json::json;
 
 use crate::context::Context;
-use crate::output;
+use crate::output::{self, HookFailed};
 
 #[derive(clap::Subcommand)]
 pub enum Verb {
@@ -60,6 +63,9 @@ pub enum Verb {
     Adopt(adopt::Adopt),
     Add(add::Add),
     Remove(remove::Remove),
+    Plan(plan::Plan),
+    Suspend(suspend::Suspend),
+    Resume(resume::Resume),
     Url(url::Url),
     Env(env::Env),
     Run(run::Run),
@@ -99,6 +105,9 @@ impl Verb {
             Verb::Adopt(verb) => verb.run(context).await,
             Verb::Add(verb) => verb.run(context).await,
             Verb::Remove(verb) => verb.run(context).await,
+            Verb::Plan(verb) => verb.run(context).await,
+            Verb::Suspend(verb) => verb.run(context).await,
+            Verb::Resume(verb) => verb.run(context).await,
             Verb::Url(verb) => verb.run(context).await,
             Verb::Env(verb) => verb.run(context).await,
             Verb::Run(verb) => verb.run(context).await,
@@ -138,6 +147,43 @@ fn dry_run(context: &Context, changes: bool, what: &str) -> anyhow::Result<u8> {
     output::say(context, if changes { format!("would {what}") } else { format!("nothing to do to {what}") });
     if context.json {
         output::json(&json!({ "dry_run": true, "changed": changes }))?;
+    }
+    Ok(0)
+}
+
+/// A resource that a verb has changed; or the failure of the hook, with what leads on from the state it is left in.
+fn stays(
+    host: &Host,
+    app: &Id,
+    addon: &AddonId,
+    alias: Option<&Id>,
+    done: Done<Resource>,
+) -> Result<Resource, HookFailed> {
+    output::completed(addon, done).map_err(|failed| match host.resource(app, addon, alias) {
+        Ok(left) if matches!(left.state, ResourceState::Failed(_) | ResourceState::Interrupted(_)) => {
+            let logs = failed.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            HookFailed { hint: Some(format!("{}{logs}", left.way_on())), ..failed }
+        }
+        _ => failed,
+    })
+}
+
+/// The answer of a verb that changes a resource.
+fn resource(context: &Context, resource: &Resource, changed: bool) -> anyhow::Result<u8> {
+    if let Some(message) = resource.message.as_ref().filter(|_| changed) {
+        output::say(context, message);
+    }
+    if context.json {
+        output::json(&json!({
+            "app": resource.app,
+            "addon": resource.addon,
+            "alias": resource.alias,
+            "id": resource.id,
+            "plan": resource.plan,
+            "state": resource.state,
+            "message": resource.message,
+            "changed": changed,
+        }))?;
     }
     Ok(0)
 }

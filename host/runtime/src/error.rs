@@ -56,7 +56,7 @@ pub enum Error {
     #[error("addon `{addon}` keeps what {} had of it", list(apps))]
     DataKept { addon: AddonId, apps: Vec<Id> },
     #[error("app `{app}` already has addon `{addon}` with other {what}")]
-    AlreadyAdded { app: Id, addon: AddonId, what: &'static str },
+    AlreadyAdded { app: Id, addon: AddonId, what: &'static str, hint: String },
     #[error("app `{app}` already has the variable `{variable}` from addon `{holder}`")]
     VariableTaken { app: Id, variable: String, holder: AddonId },
     #[error("the alias `{alias}` makes `{variable}`, which is never given to an app")]
@@ -282,18 +282,22 @@ impl Error {
             Error::AmbiguousResource { aliases, .. } => format!("say which with --as: {}", list(aliases)),
             Error::UnknownKey(_) => "`Host::add` makes resources".to_owned(),
             Error::UnknownSetting { known, .. } => format!("the manifest declares {}", list(known)),
+            Error::UnknownPlan { known, .. } if known.is_empty() => "its manifest has no plans".to_owned(),
             Error::UnknownPlan { known, .. } => format!("there are {}", list(known)),
-            Error::NotPermitted { hint, .. } | Error::ResourceState { hint, .. } | Error::Home { hint, .. } => {
-                hint.clone()
+            Error::NotPermitted { hint, .. }
+            | Error::ResourceState { hint, .. }
+            | Error::AlreadyAdded { hint, .. }
+            | Error::Home { hint, .. } => hint.clone(),
+            Error::HookMissing { hook: "change-plan", .. } => {
+                "its component exports no `plans`: remove it and add it again with --plan, which destroys what is there"
+                    .to_owned()
             }
+            Error::HookMissing { hook: "suspend" | "resume", .. } => "its component exports no `plans`".to_owned(),
             Error::Busy { .. } | Error::TooManyCalls { .. } => "ask again later; nothing has been done".to_owned(),
             Error::SlotTaken { holder, .. } => format!("`lodger disable {holder}` first"),
             Error::InUse { .. } => "remove it from them first, or use --force".to_owned(),
             Error::DataKept { addon, .. } => {
                 format!("`lodger remove APP {addon}` destroys it, once the addon is enabled")
-            }
-            Error::AlreadyAdded { app, addon, .. } => {
-                format!("`lodger remove {app} {addon}` first, or add another with --as ALIAS")
             }
             Error::VariableTaken { .. } => "give it another name with --as ALIAS".to_owned(),
             Error::VariableForbidden { .. } => "choose another alias".to_owned(),

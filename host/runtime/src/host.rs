@@ -42,6 +42,7 @@ use crate::outcome::{Outcome, Refused, Report};
 use crate::policy::Policy;
 use crate::quota::{Quota, SharedQuota};
 use crate::registry::{Addon, Registry};
+use crate::resources::in_state;
 use crate::sandbox::{Allocation, Ended, Extension, Guest, OwnServices, ProgressEvent, ProgressSink, Room, Sandbox};
 use crate::services::Services;
 use crate::slot::{self, Slot};
@@ -219,11 +220,11 @@ impl Host {
     /// Only a resource of the store is provisioned: what the guest makes must be found again. Unprovisioning what is not
     /// there is fine with the guest, and leaves nothing.
     fn knows(&self, addon: &AddonId, request: &HookRequest) -> Result<()> {
-        match request {
-            HookRequest::Provision(asked) if !self.store.has_resource(addon, &asked.key)? => {
-                Err(Error::UnknownKey(shown(&asked.key, 60)))
-            }
-            _ => Ok(()),
+        let HookRequest::Provision(asked) = request else { return Ok(()) };
+        match self.store.resource(addon, &asked.key)? {
+            None => Err(Error::UnknownKey(shown(&asked.key, 60))),
+            Some(row) if lifecycle::permits_on(&row.state, HookName::Provision) => Ok(()),
+            Some(row) => Err(in_state(row)),
         }
     }
 
@@ -236,16 +237,17 @@ impl Host {
     ) -> Result<Call<Answer>> {
         let (addon, hook) = (&locked.addon, request.hook());
         permit(addon, &locked.state, hook)?;
+        let before = self.state_before(addon, &request)?;
         let chosen = self.chosen_for(addon, &request).await;
         let _slot = self.slot().await?;
         self.repair_services(locked).await?;
         let room = self.room(addon, hook.name(), Some(self.quota(locked)?)).about(&request).with_place(chosen);
         let row = self.record(addon, hook.name(), request.key());
-        self.store.started(&row, lifecycle::during(hook), new.as_ref())?;
+        self.store.started(&row, lifecycle::during(hook), lifecycle::resource_during(hook), new.as_ref())?;
 
         let mut ended = self.enter(addon, room, &request).await;
         accept(addon, &request, &mut ended);
-        let finish = self.finish(addon, &request, &mut ended);
+        let finish = self.finish(addon, &request, before, &mut ended);
         addon.count(Size { bytes: ended.report.data_bytes, files: ended.report.data_files });
         let (row, call) = close(row, ended, addon);
         // The record stays `started` when this fails, and is repaired like that of a host that died here.

@@ -28,6 +28,7 @@ mod network;
 mod outbound;
 mod outcome;
 mod package;
+mod plans;
 mod policy;
 mod quota;
 mod registry;
@@ -49,8 +50,8 @@ mod wasi_sockets;
 pub use addons::{AddonInfo, CallNote, Done, Finding, Incoming, Installed, Mend, Need, SettingInfo, Severity, Step};
 
 pub use bindings::{
-    Candidate, ConfigVar, HealthReport, HealthStatus, Pair, ProvisionRequest, Provisioned, ServiceRequest,
-    ServiceToPlace, UnprovisionReason, UnprovisionRequest,
+    Candidate, ChangePlanRequest, Changed, ConfigVar, HealthReport, HealthStatus, Pair, ProvisionRequest, Provisioned,
+    ResourceInfo, ServiceRequest, ServiceToPlace, UnprovisionReason, UnprovisionRequest,
 };
 pub use env::is_allowed as is_variable_allowed;
 pub use error::{Error, Kind, Result};

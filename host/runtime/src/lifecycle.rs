@@ -1,4 +1,4 @@
-//! The states of addons and resources: what is permitted, and what comes after. Two exhaustive matches, nothing else decides.
+//! The states of addons and resources: what is permitted, and what comes after. Exhaustive matches, nothing else decides.
 //!
 //! ```text
 //!             enable                          disable
@@ -20,10 +20,21 @@
 //!                   ╰── remove, or add again while interrupted ──╯
 //!
 //!  active ── remove --keep-data ──→ detached ── add again ──→ active
+//!
+//!         change-plan               suspend                    resume
+//!  active ──→ updating ──→ active ──→ suspending ──→ suspended ──→ resuming ──→ active
+//!                │                        │                           │
+//!                ↓                        ↓                           ↓
+//!      failed{change-plan} /      failed{suspend} /          failed{resume} /
+//!      interrupted{change-plan}   interrupted{suspend}       interrupted{resume}
+//!                │                        ╰─ suspend or resume again ─╯
+//!                ╰── change the plan again, to the old one or another
 //! ```
 //!
 //! A state that says something is under way (`enabling`, `provisioning`, …) is only true while somebody holds the addon's
-//! lock; whoever takes the lock and finds it turns it into `interrupted`, and takes an upgrade that was cut off back.
+//! lock; whoever takes the lock and finds it turns it into `interrupted`, and takes an upgrade that was cut off back. A hook of
+//! `plans` that refuses leads back to the state it was asked in; and whatever becomes of it, the app keeps being given its
+//! variables.
 
 use std::fmt;
 use std::str::FromStr;
@@ -31,6 +42,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use crate::hook::HookName;
+use crate::outcome::{BAD_ANSWER, Outcome};
 
 /// Where an addon is in its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +65,12 @@ pub enum AddonState {
 pub enum ResourceState {
     Provisioning,
     Active,
+    /// Its plan is being changed.
+    Updating,
+    Suspending,
+    /// Withheld from its app, with its data.
+    Suspended,
+    Resuming,
     /// Kept with its data, but no app uses it.
     Detached,
     Deprovisioning,
@@ -86,6 +104,9 @@ pub fn during(hook: HookName) -> Option<AddonState> {
         | HookName::Unprovision
         | HookName::Url
         | HookName::ConfigVars
+        | HookName::ChangePlan
+        | HookName::Suspend
+        | HookName::Resume
         | HookName::Health
         | HookName::Schedule
         | HookName::Upgrade => None,
@@ -103,11 +124,66 @@ pub fn after(hook: HookName, completed: bool) -> Option<AddonState> {
             | HookName::Unprovision
             | HookName::Url
             | HookName::ConfigVars
+            | HookName::ChangePlan
+            | HookName::Suspend
+            | HookName::Resume
             | HookName::Health
             | HookName::Schedule
             | HookName::Upgrade,
             _,
         ) => None,
+    }
+}
+
+/// Whether a resource in this state may be asked this hook. Destroying it is possible at any time.
+pub fn permits_on(resource: &ResourceState, hook: HookName) -> bool {
+    use HookName::{ChangePlan, Provision, Resume, Suspend};
+    use ResourceState::{Active, Failed, Interrupted, Provisioning, Suspended};
+    match hook {
+        HookName::Url | HookName::ConfigVars => resource.gives_variables(),
+        Provision => matches!(resource, Provisioning | Active | Failed(Provision) | Interrupted(Provision)),
+        ChangePlan => matches!(resource, Active | Failed(ChangePlan) | Interrupted(ChangePlan)),
+        Suspend | Resume => {
+            matches!(resource, Active | Suspended | Failed(Suspend | Resume) | Interrupted(Suspend | Resume))
+        }
+        HookName::Enable
+        | HookName::Disable
+        | HookName::Unprovision
+        | HookName::Health
+        | HookName::Schedule
+        | HookName::Upgrade => true,
+    }
+}
+
+/// The state of the resource while a hook runs; `None` where it does not change, or comes with the resource.
+pub fn resource_during(hook: HookName) -> Option<ResourceState> {
+    match hook {
+        HookName::Unprovision => Some(ResourceState::Deprovisioning),
+        HookName::ChangePlan => Some(ResourceState::Updating),
+        HookName::Suspend => Some(ResourceState::Suspending),
+        HookName::Resume => Some(ResourceState::Resuming),
+        HookName::Enable
+        | HookName::Disable
+        | HookName::Provision
+        | HookName::Url
+        | HookName::ConfigVars
+        | HookName::Health
+        | HookName::Schedule
+        | HookName::Upgrade => None,
+    }
+}
+
+/// The state of the resource after a hook of `plans` that was asked in the state `before`.
+pub fn resource_after<T>(hook: HookName, before: ResourceState, outcome: &Outcome<T>) -> ResourceState {
+    match outcome {
+        Outcome::Completed(_) if hook == HookName::Suspend => ResourceState::Suspended,
+        Outcome::Completed(_) => ResourceState::Active,
+        // Its own refusal promises that nothing has changed.
+        Outcome::Refused(refused) if refused.code != BAD_ANSWER => before,
+        Outcome::Refused(_)
+        | Outcome::Trapped { .. }
+        | Outcome::DeadlineExceeded { .. }
+        | Outcome::LimitExceeded { .. } => ResourceState::Failed(hook),
     }
 }
 
@@ -151,11 +227,40 @@ impl AddonState {
 }
 
 impl ResourceState {
+    /// Those that say something is under way.
+    pub const UNDER_WAY: [ResourceState; 5] = [
+        ResourceState::Provisioning,
+        ResourceState::Updating,
+        ResourceState::Suspending,
+        ResourceState::Resuming,
+        ResourceState::Deprovisioning,
+    ];
+
     pub fn settled(self) -> ResourceState {
         match self {
             ResourceState::Provisioning => ResourceState::Interrupted(HookName::Provision),
+            ResourceState::Updating => ResourceState::Interrupted(HookName::ChangePlan),
+            ResourceState::Suspending => ResourceState::Interrupted(HookName::Suspend),
+            ResourceState::Resuming => ResourceState::Interrupted(HookName::Resume),
             ResourceState::Deprovisioning => ResourceState::Interrupted(HookName::Unprovision),
             settled => settled,
+        }
+    }
+
+    /// Whether the app receives its variables: from when the resource is made until it is destroyed, whatever happens to its
+    /// plan meanwhile.
+    pub fn gives_variables(&self) -> bool {
+        use HookName::{ChangePlan, Resume, Suspend};
+        match self {
+            ResourceState::Active
+            | ResourceState::Updating
+            | ResourceState::Suspending
+            | ResourceState::Suspended
+            | ResourceState::Resuming => true,
+            ResourceState::Failed(hook) | ResourceState::Interrupted(hook) => {
+                matches!(hook, ChangePlan | Suspend | Resume)
+            }
+            ResourceState::Provisioning | ResourceState::Detached | ResourceState::Deprovisioning => false,
         }
     }
 }
@@ -180,6 +285,10 @@ impl fmt::Display for ResourceState {
         match self {
             ResourceState::Provisioning => f.write_str("provisioning"),
             ResourceState::Active => f.write_str("active"),
+            ResourceState::Updating => f.write_str("updating"),
+            ResourceState::Suspending => f.write_str("suspending"),
+            ResourceState::Suspended => f.write_str("suspended"),
+            ResourceState::Resuming => f.write_str("resuming"),
             ResourceState::Detached => f.write_str("detached"),
             ResourceState::Deprovisioning => f.write_str("deprovisioning"),
             ResourceState::Failed(hook) => write!(f, "failed{{{hook}}}"),
@@ -224,6 +333,10 @@ impl FromStr for ResourceState {
         Ok(match text {
             "provisioning" => ResourceState::Provisioning,
             "active" => ResourceState::Active,
+            "updating" => ResourceState::Updating,
+            "suspending" => ResourceState::Suspending,
+            "suspended" => ResourceState::Suspended,
+            "resuming" => ResourceState::Resuming,
             "detached" => ResourceState::Detached,
             "deprovisioning" => ResourceState::Deprovisioning,
             _ => with_hook(text, "failed", ResourceState::Failed)
@@ -266,6 +379,45 @@ mod tests {
         }
         for state in addon {
             assert_eq!(state.to_string().parse::<AddonState>().ok(), Some(state));
+        }
+        let resting = [ResourceState::Active, ResourceState::Suspended, ResourceState::Detached];
+        for state in resting.into_iter().chain(ResourceState::UNDER_WAY) {
+            assert_eq!(state.to_string().parse::<ResourceState>().ok(), Some(state));
+        }
+    }
+
+    /// What is cut off is never lost from sight: every state under way becomes one that some hook leads out of.
+    #[test]
+    fn what_was_under_way_has_a_way_out() {
+        for state in ResourceState::UNDER_WAY {
+            let ResourceState::Interrupted(hook) = state.clone().settled() else { panic!("{state}") };
+            assert!(permits_on(&state.clone().settled(), hook), "{state}");
+            assert!(
+                !matches!(hook, HookName::ChangePlan | HookName::Suspend | HookName::Resume) || state.gives_variables()
+            );
+        }
+    }
+
+    #[test]
+    fn the_table_of_what_is_permitted_on_a_resource() {
+        use HookName::{ChangePlan, Resume, Suspend};
+        use ResourceState::{Active, Detached, Failed, Interrupted, Suspended};
+        for (state, permitted) in [
+            (Active, &[ChangePlan, Suspend, Resume][..]),
+            (Suspended, &[Suspend, Resume]),
+            (Failed(ChangePlan), &[ChangePlan]),
+            (Interrupted(ChangePlan), &[ChangePlan]),
+            (Interrupted(Suspend), &[Suspend, Resume]),
+            (Failed(Resume), &[Suspend, Resume]),
+            (Detached, &[]),
+            (Failed(HookName::Provision), &[]),
+            (Interrupted(HookName::Unprovision), &[]),
+        ] {
+            for hook in [ChangePlan, Suspend, Resume] {
+                assert_eq!(permits_on(&state, hook), permitted.contains(&hook), "{state} {hook}");
+            }
+            assert_eq!(permits_on(&state, HookName::Url), !permitted.is_empty(), "{state}");
+            assert!(permits_on(&state, HookName::Unprovision), "{state}");
         }
     }
 

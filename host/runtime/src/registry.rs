@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::component::{Component, InstancePre};
 use wasmtime_wasi::filesystem::{Dir, FsPerms, OpenMode};
 
-use crate::bindings::{config, health, provider, scheduler, setup, upgrade, url};
+use crate::bindings::{config, health, plans, provider, scheduler, setup, upgrade, url};
 use crate::error::{Error, Result};
 use crate::grant::{Facts, Grant, Settings};
 use crate::hook::HookName;
@@ -66,6 +66,7 @@ pub(crate) struct Hooks {
     pub provider: Option<provider::ProviderHooksPre<Guest>>,
     pub url: Option<url::UrlHooksPre<Guest>>,
     pub config: Option<config::ConfigHooksPre<Guest>>,
+    pub plans: Option<plans::PlansHooksPre<Guest>>,
     pub health: Option<health::HealthHooksPre<Guest>>,
     pub scheduler: Option<scheduler::SchedulerHooksPre<Guest>>,
     pub upgrade: Option<upgrade::UpgradeHooksPre<Guest>>,
@@ -224,6 +225,7 @@ const INTERFACES: &[(&str, &[HookName])] = &[
     ("lodger:addon/provider@0.1.0", &[HookName::Provision, HookName::Unprovision]),
     ("lodger:addon/url@0.1.0", &[HookName::Url]),
     ("lodger:addon/config@0.1.0", &[HookName::ConfigVars]),
+    ("lodger:addon/plans@0.1.0", &[HookName::ChangePlan, HookName::Suspend, HookName::Resume]),
     ("lodger:addon/health@0.1.0", &[HookName::Health]),
     ("lodger:addon/scheduler@0.1.0", &[HookName::Schedule]),
     ("lodger:addon/upgrade@0.1.0", &[HookName::Upgrade]),
@@ -257,7 +259,8 @@ fn facts(name: &str, component: &Component, offers: &Offers<'_>) -> Result<Facts
             component: name.to_owned(),
             message: "exports no hook interface of lodger:addon".to_owned(),
             hint: Some(
-                "export at least one of setup, provider, url, config, health, scheduler, upgrade (wit/)".to_owned(),
+                "export at least one of setup, provider, url, config, plans, health, scheduler, upgrade (wit/)"
+                    .to_owned(),
             ),
         });
     }
@@ -288,6 +291,7 @@ impl Hooks {
             provider: has(HookName::Provision).then(|| provider::ProviderHooksPre::new(of())).transpose()?,
             url: has(HookName::Url).then(|| url::UrlHooksPre::new(of())).transpose()?,
             config: has(HookName::ConfigVars).then(|| config::ConfigHooksPre::new(of())).transpose()?,
+            plans: has(HookName::ChangePlan).then(|| plans::PlansHooksPre::new(of())).transpose()?,
             health: has(HookName::Health).then(|| health::HealthHooksPre::new(of())).transpose()?,
             scheduler: has(HookName::Schedule).then(|| scheduler::SchedulerHooksPre::new(of())).transpose()?,
             upgrade: has(HookName::Upgrade).then(|| upgrade::UpgradeHooksPre::new(of())).transpose()?,

@@ -13,7 +13,7 @@ use crate::host::{Host, Locked};
 use crate::id::AddonId;
 use crate::lifecycle::{AddonState, ResourceState};
 use crate::outcome::Outcome;
-use crate::resources::Reason;
+use crate::resources::{Reason, Resource};
 use crate::services::Repair;
 
 /// How often in a row a hook may be cut off before it is left alone.
@@ -48,6 +48,15 @@ impl Host {
                 continue;
             }
             let outcome = match hook {
+                // Which plan it is to have is for a person to say.
+                HookName::ChangePlan => {
+                    let why = Resource { state: ResourceState::Interrupted(hook), ..row.into() }.way_on();
+                    repairs.push(Repair::by(hook, &id, Some(key), "failed", Some(why)));
+                    continue;
+                }
+                HookName::Suspend | HookName::Resume => {
+                    self.suspend_or_resume_locked(locked, row, hook).await.map(|done| done.outcome.map(drop))
+                }
                 HookName::Unprovision => self.unprovision(locked, &row, Reason::Removed).await.map(|done| done.outcome),
                 _ => self.provision(locked, row).await.map(|done| done.outcome.map(drop)),
             };

@@ -325,7 +325,7 @@ impl Host {
             }
         }
         for volume in &saved {
-            if volume.resource().is_empty() || self.store.has_resource(id, volume.resource())? {
+            if volume.resource().is_empty() || self.store.resource(id, volume.resource())?.is_some() {
                 let file = self.home.open_saved(id, version, &file_name(volume))?;
                 self.services.put_back(id, volume, file).await?;
             }
@@ -394,7 +394,7 @@ impl Host {
             return Ok(());
         }
         for key in left.resources.keys() {
-            if self.store.has_resource(&addon.id, key)? {
+            if self.store.resource(&addon.id, key)?.is_some() {
                 continue;
             }
             let request = UnprovisionRequest { key: key.clone(), id: None, reason: Reason::Removed };

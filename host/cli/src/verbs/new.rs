@@ -19,9 +19,10 @@ macro_rules! repository {
 }
 
 /// The interfaces, as the addon vendors them.
-const WIT: [(&str, &str); 11] = [
+const WIT: [(&str, &str); 12] = [
     ("wit/config.wit", repository!("wit/config.wit")),
     ("wit/health.wit", repository!("wit/health.wit")),
+    ("wit/plans.wit", repository!("wit/plans.wit")),
     ("wit/progress.wit", repository!("wit/progress.wit")),
     ("wit/provider.wit", repository!("wit/provider.wit")),
     ("wit/scheduler.wit", repository!("wit/scheduler.wit")),

@@ -13,6 +13,7 @@ use crate::id::{AddonId, Id};
 use crate::lifecycle::{AddonState, ResourceState};
 use crate::outcome::{COMPLETED, Outcome};
 use crate::repair::CUT_OFF_MAX;
+use crate::resources::Resource;
 use crate::slot::SCHEDULER;
 use crate::store::AddonRow;
 use crate::{Answer, HealthStatus};
@@ -117,9 +118,16 @@ impl Host {
         findings.extend(way_on.map(|mend| Finding::left(id, format!("the addon is {state}"), mend)));
         findings.extend(self.unmet_needs(row, &state)?);
         for resource in self.store.resources_of_addon(id)? {
-            let state = if held { resource.state } else { resource.state.settled() };
+            let state = if held { resource.state.clone() } else { resource.state.clone().settled() };
             let message = format!("what app `{}` has of it is {state}", resource.app);
             let mend = match state {
+                // Which plan it is to have is for a person to say.
+                ResourceState::Interrupted(HookName::ChangePlan)
+                | ResourceState::Failed(HookName::ChangePlan | HookName::Suspend | HookName::Resume) => {
+                    let way_on = Resource { state, ..resource.into() }.way_on();
+                    findings.push(Finding::new(Severity::Error, id.to_string(), message, Some(way_on)));
+                    continue;
+                }
                 ResourceState::Interrupted(hook)
                     if self.store.cut_off_in_a_row(id, hook.name(), Some(&resource.key), CUT_OFF_MAX)? < CUT_OFF_MAX =>
                 {

@@ -27,13 +27,22 @@ impl Host {
     }
 
     /// What follows from how a mutating call ended.
-    pub(super) fn finish(&self, addon: &Addon, request: &HookRequest, ended: &mut Ended<Answer>) -> Finish {
+    pub(super) fn finish(
+        &self,
+        addon: &Addon,
+        request: &HookRequest,
+        before: Option<ResourceState>,
+        ended: &mut Ended<Answer>,
+    ) -> Finish {
         let data = Size { bytes: ended.report.data_bytes, files: ended.report.data_files };
         let state = lifecycle::after(request.hook(), ended.outcome.is_completed());
         let resource = match request {
             HookRequest::Provision(asked) => Some(self.provisioned(addon, &asked.key, ended)),
             HookRequest::Unprovision(_) if ended.outcome.is_completed() => Some(ResourceEnd::Gone),
             HookRequest::Unprovision(_) => Some(ResourceEnd::State(ResourceState::Failed(HookName::Unprovision))),
+            HookRequest::ChangePlan(_) | HookRequest::Suspend(_) | HookRequest::Resume(_) => {
+                before.map(|before| changed(request, before, &ended.outcome))
+            }
             _ => None,
         };
         Finish { state, resource, data: Some(data) }
@@ -63,6 +72,17 @@ impl Host {
         ended.outcome = Outcome::Refused(Refused { code: BAD_ANSWER.to_owned(), message });
         ResourceEnd::State(ResourceState::Failed(HookName::Provision))
     }
+}
+
+/// What a hook of `plans` leaves: what it was asked for, or nothing but a state.
+fn changed(request: &HookRequest, before: ResourceState, outcome: &Outcome<Answer>) -> ResourceEnd {
+    let state = lifecycle::resource_after(request.hook(), before, outcome);
+    let Outcome::Completed(Answer::Changed(changed)) = outcome else { return ResourceEnd::State(state) };
+    let plan = match request {
+        HookRequest::ChangePlan(asked) => Some(asked.plan.clone()),
+        _ => None,
+    };
+    ResourceEnd::Changed { state, plan, message: changed.message.clone() }
 }
 
 /// Law 6: what a hook answered is hostile until it has passed here.

@@ -11,7 +11,6 @@ use super::rows::{
 };
 use super::slots::keep_slot;
 use crate::error::Result;
-use crate::hook::HookName;
 use crate::id::{AddonId, Id};
 use crate::lifecycle::{AddonState, ResourceState};
 use crate::policy::Retention;
@@ -187,11 +186,10 @@ impl Store {
         })
     }
 
-    pub fn has_resource(&self, id: &AddonId, key: &str) -> Result<bool> {
-        self.read("look for a resource", |connection| {
-            connection
-                .prepare_cached("SELECT 1 FROM resource WHERE addon = ?1 AND key = ?2")?
-                .exists(params![id.to_string(), key])
+    pub fn resource(&self, id: &AddonId, key: &str) -> Result<Option<ResourceRow>> {
+        self.read("find a resource", |connection| {
+            let mut statement = connection.prepare_cached("SELECT * FROM resource WHERE addon = ?1 AND key = ?2")?;
+            statement.query_row(params![id.to_string(), key], resource).optional()
         })
     }
 
@@ -219,7 +217,7 @@ impl Store {
             insert_call(transaction, &CallRow { outcome: Some(INTERRUPTED.to_owned()), ..call })?;
             transaction.execute("UPDATE addon SET running = NULL WHERE id = ?1", [&id])?;
             set_state(transaction, &id, &state.settled())?;
-            for under_way in [ResourceState::Provisioning, ResourceState::Deprovisioning] {
+            for under_way in ResourceState::UNDER_WAY {
                 transaction.execute(
                     "UPDATE resource SET state = ?3 WHERE key = ?1 AND state = ?2",
                     params![key, under_way.to_string(), under_way.clone().settled().to_string()],
@@ -272,15 +270,21 @@ impl Store {
     }
 
     /// Commits that a mutating call is about to enter the guest, with the states it begins with.
-    pub fn started(&self, call: &CallRow, state: Option<AddonState>, new: Option<&ResourceRow>) -> Result<()> {
+    pub fn started(
+        &self,
+        call: &CallRow,
+        state: Option<AddonState>,
+        resource: Option<ResourceState>,
+        new: Option<&ResourceRow>,
+    ) -> Result<()> {
         self.write("note the start of a call", |transaction| {
             transaction
                 .prepare_cached("UPDATE addon SET running = ?2, state = coalesce(?3, state) WHERE id = ?1")?
                 .execute(params![call.addon, to_json(call)?, state.map(|state| state.to_string())])?;
             if let Some(new) = new {
                 put_resource(transaction, new)?;
-            } else if let (true, Some(key)) = (call.hook == HookName::Unprovision.name(), &call.key) {
-                set_resource_state(transaction, key, &ResourceState::Deprovisioning)?;
+            } else if let (Some(state), Some(key)) = (resource, &call.key) {
+                set_resource_state(transaction, key, &state)?;
             }
             Ok(())
         })
@@ -398,6 +402,14 @@ fn end_resource(transaction: &Transaction<'_>, key: &str, end: &ResourceEnd) -> 
             transaction.prepare_cached("DELETE FROM resource WHERE key = ?1")?.execute([key])?;
             // What it had on an engine goes with it, whether or not this host lives to see to it.
             transaction.prepare_cached("UPDATE instance SET wanted = 'gone' WHERE resource = ?1")?.execute([key])?;
+            Ok(())
+        }
+        ResourceEnd::Changed { state, plan, message } => {
+            transaction
+                .prepare_cached(
+                    "UPDATE resource SET state = ?2, plan = coalesce(?3, plan), message = ?4 WHERE key = ?1",
+                )?
+                .execute(params![key, state.to_string(), plan, message])?;
             Ok(())
         }
         ResourceEnd::Active { id, private, message, log_drain_url } => {
