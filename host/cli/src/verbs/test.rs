@@ -83,12 +83,7 @@ pub async fn test(context: &Context, path: &Path) -> anyhow::Result<Tested> {
 }
 
 /// Installs the addon with the packages it needs, named as seen from it, and enables those. What it may do, and its plans.
-async fn install(
-    context: &Context,
-    host: &Host,
-    path: &Path,
-    needed: &[PathBuf],
-) -> anyhow::Result<(Grant, Vec<Id>)> {
+async fn install(context: &Context, host: &Host, path: &Path, needed: &[PathBuf]) -> anyhow::Result<(Grant, Vec<Id>)> {
     let inspect = async |path: &Path| {
         let what = format!("reading and compiling {}", path.display());
         context.watch(&what, host.inspect(path)).await

@@ -129,7 +129,8 @@ impl Host {
                     continue;
                 }
                 ResourceState::Interrupted(hook)
-                    if self.store.cut_off_in_a_row(id, hook.name(), Some(&resource.key), CUT_OFF_MAX)? < CUT_OFF_MAX =>
+                    if self.store.cut_off_in_a_row(id, hook.name(), Some(&resource.key), CUT_OFF_MAX)?
+                        < CUT_OFF_MAX =>
                 {
                     Mend::Reconcile(id.clone())
                 }

@@ -46,9 +46,8 @@ impl ServiceGrant {
     /// What it may use, in words, as far as that is no more than the same service might in `before`.
     pub(super) fn no_more_than(&self, before: &ServiceGrant) -> Vec<String> {
         let same = self.service == before.service;
-        let no_more = self.memory_bytes <= before.memory_bytes
-            && self.millicpus <= before.millicpus
-            && self.pids <= before.pids;
+        let no_more =
+            self.memory_bytes <= before.memory_bytes && self.millicpus <= before.millicpus && self.pids <= before.pids;
         let words = (same && no_more).then(|| self.use_in_words());
         let disk = (same && self.disk_bytes <= before.disk_bytes).then(|| self.disk_in_words());
         words.into_iter().chain(disk).collect()
