@@ -8,6 +8,7 @@ mod disk;
 mod faults;
 mod guard;
 pub mod guests;
+mod images;
 mod kill_points;
 mod oakestra;
 mod outages;

@@ -50,6 +50,11 @@ impl PrivateEngine {
         command
     }
 
+    /// A process in its network.
+    pub fn process(&self) -> u32 {
+        self.daemon.as_ref().unwrap().id()
+    }
+
     pub fn start(&mut self) {
         let log = std::fs::File::create(self.path("log")).unwrap();
         // In a network of its own: two daemons in one take each other's bridges away.
@@ -130,8 +135,7 @@ impl PrivateEngine {
 
     /// A program in the daemon's world, where its networks and the ports it publishes are.
     pub fn inside(&self, program: &str) -> (&'static str, Vec<String>) {
-        let daemon = self.daemon.as_ref().unwrap().id();
-        ("nsenter", vec![format!("--net=/proc/{daemon}/ns/net"), program.to_owned()])
+        ("nsenter", vec![format!("--net=/proc/{}/ns/net", self.process()), program.to_owned()])
     }
 }
 

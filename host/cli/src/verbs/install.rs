@@ -58,7 +58,9 @@ impl Install {
             self.accept(grant, known && !self.dev)?;
         }
         for incoming in incoming {
-            let done = host.install(incoming, self.dev).await?;
+            // Which fetches the images of its services.
+            let what = format!("installing {}", incoming.grant.id);
+            let done = context.watch(&what, host.install(incoming, self.dev)).await?;
             let word = if done.changed { "installed" } else { "already installed:" };
             output::say(context, format!("{word} {} {}", done.id, done.version));
             answers.push(serde_json::to_value(done)?);
