@@ -12,12 +12,14 @@ mod volumes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use lodger::engine::docker::{Address, Docker};
 use lodger::engine::{Container, ContainerSpec, Engine, Exec, Executed, Fault, NetworkSpec, Reach, Status};
 
+use crate::mutual_tls::MutualTls;
 use crate::support::run;
 
 const LABEL: &str = "lodger.test";
@@ -55,6 +57,15 @@ mod on_docker {
     }
 }
 
+/// What streams in both directions, or breaks off, over a connection that is not a socket's.
+mod over_tls {
+    contract! { crate::engine::docker_over_tls:
+        containers { lives_and_is_gone output_is_bounded events_arrive a_fetch_that_fails_says_so it_says_what_it_is }
+        exec { commands_answer input_is_given output_is_cut the_endless_are_left }
+        volumes { content_goes_out_and_in failed_archives_leave_no_helper }
+    }
+}
+
 fn socket() -> PathBuf {
     let host = std::env::var("DOCKER_HOST").ok();
     let path = host.as_deref().and_then(|host| host.strip_prefix("unix://"));
@@ -63,6 +74,11 @@ fn socket() -> PathBuf {
 
 fn real_docker() -> Box<dyn Engine> {
     Box::new(Docker::connect("local", &Address::Socket(socket())).unwrap())
+}
+
+fn docker_over_tls() -> Box<dyn Engine> {
+    static SERVER: LazyLock<MutualTls> = LazyLock::new(|| MutualTls::before(&socket()));
+    Box::new(Docker::connect("far", &SERVER.address()).unwrap())
 }
 
 fn hold(engine: Box<dyn Engine>, test: impl AsyncFnOnce(&Bench)) {

@@ -15,6 +15,8 @@ mod lifecycle;
 #[cfg(test)]
 mod loopback;
 #[cfg(test)]
+mod mutual_tls;
+#[cfg(test)]
 mod probe_suite;
 #[cfg(test)]
 mod registry;

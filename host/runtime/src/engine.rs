@@ -111,6 +111,8 @@ pub struct Failure {
 pub enum Fault {
     /// It does not answer. Nothing is known: wait, never delete.
     Unreachable,
+    /// It does not prove who it is, or does not believe who we are. Nothing is known either.
+    Untrusted,
     NotFound,
     /// The name is taken, or the thing is in use.
     Conflict,
@@ -119,6 +121,13 @@ pub enum Fault {
     NoAddresses,
     /// It said no.
     Refused,
+}
+
+impl Fault {
+    /// Nothing is known of what the engine has.
+    pub fn is_silence(self) -> bool {
+        matches!(self, Fault::Unreachable | Fault::Untrusted)
+    }
 }
 
 /// What an engine says about itself.

@@ -231,6 +231,7 @@ impl Error {
             Error::UnknownEngine { .. } => ("unknown-engine", Host),
             Error::Engine(failure) => match failure.fault {
                 Fault::Unreachable => ("engine-unreachable", Host),
+                Fault::Untrusted => ("engine-untrusted", Host),
                 _ => ("engine", Host),
             },
             Error::Home { .. } => ("home-unusable", Host),
@@ -355,6 +356,10 @@ impl Error {
                  \"default-address-pools\": [{ \"base\": \"10.201.0.0/16\", \"size\": 24 }]"
                     .to_owned()
             }
+            Error::Engine(failure) if failure.fault == Fault::Untrusted => format!(
+                "`address`, `authority`, `certificate` and `key` of [[engine]] `{}` in lodger.toml; nothing was removed",
+                failure.engine
+            ),
             Error::Component { hint, .. } | Error::Image { hint, .. } => return hint.clone(),
             Error::CompileBound { .. } => "limits.compile_ms and limits.compile_memory_bytes in lodger.toml".to_owned(),
             Error::HomeCopied { .. } => "`lodger adopt` makes it a home of its own".to_owned(),
@@ -367,9 +372,9 @@ impl Error {
         })
     }
 
-    /// An engine did not answer: nothing is known of its containers.
+    /// An engine did not answer, or did not prove who it is: nothing is known of its containers.
     pub(crate) fn is_unreachable(&self) -> bool {
-        matches!(self, Error::Engine(failure) if failure.fault == Fault::Unreachable)
+        matches!(self, Error::Engine(failure) if failure.fault.is_silence())
     }
 
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {

@@ -16,6 +16,8 @@ use crate::id::Id;
 use crate::limits::{DEADLINE_CEILING_MS, Limit, Limits};
 use crate::outbound::Pattern;
 
+#[cfg(feature = "docker")]
+pub(crate) use services::tls_address;
 pub use services::{Address, EngineAt, Reach, Registry, ServicePolicy};
 
 /// File name within the home.

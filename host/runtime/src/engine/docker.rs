@@ -1,13 +1,15 @@
 //! Docker, and Podman through the socket that speaks Docker's API: over a local socket or mutual TLS, never plain TCP.
 //!
-//! `connection` knows the engine, `spec` has what is asked, `answer` what comes back, `stream` the requests that take a
-//! while, `disk` one whose answer bollard cannot read. Here: each thing the trait can ask for.
+//! `connection` knows the engine, `tls` reaches one on another machine, `spec` has what is asked, `answer` what comes back,
+//! `stream` the requests that take a while, `disk` one whose answer bollard cannot read. Here: each thing the trait can ask
+//! for.
 
 mod answer;
 mod connection;
 mod disk;
 mod spec;
 mod stream;
+mod tls;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use hyper::http::uri::Authority;
 use serde::Deserialize;
 
 use crate::engine::CAPABILITIES;
@@ -233,7 +234,16 @@ fn engine(raw: Engine) -> Result<EngineAt, String> {
     let address = match (raw.socket, raw.address, raw.key, raw.certificate, raw.authority) {
         (Some(socket), None, None, None, None) if socket.is_absolute() => Address::Socket(socket),
         (None, Some(address), Some(key), Some(certificate), Some(authority)) => {
+            if tls_address(&address).is_none() {
+                let address = shown(&address, 60);
+                return Err(format!("engine `{name}`: `{address}` is no `address`: that is HOST:PORT, over TLS"));
+            }
             Address::Tls { address, key, certificate, authority }
+        }
+        (None, Some(_), ..) => {
+            return Err(format!(
+                "engine `{name}`: over plain TCP whoever reaches its `address` has the machine: add `key`, `certificate` and `authority` for mutual TLS, or use `socket`"
+            ));
         }
         _ => {
             return Err(format!(
@@ -242,6 +252,13 @@ fn engine(raw: Engine) -> Result<EngineAt, String> {
         }
     };
     Ok(EngineAt { name, address, labels: raw.labels, guarded: raw.guarded })
+}
+
+/// The host and port of an engine over TLS; `tcp://` and `https://` before them say the same.
+pub(crate) fn tls_address(text: &str) -> Option<Authority> {
+    let at = text.strip_prefix("tcp://").or_else(|| text.strip_prefix("https://")).unwrap_or(text);
+    let at: Authority = at.parse().ok()?;
+    (!at.as_str().contains('@') && !at.host().is_empty() && at.port_u16().is_some_and(|port| port > 0)).then_some(at)
 }
 
 fn parse_reach(text: &str) -> Result<Reach, String> {

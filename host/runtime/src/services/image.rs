@@ -1,7 +1,7 @@
 //! Images of services: found or fetched, looked at, and pinned.
 
 use super::Services;
-use crate::engine::{About, Credentials, Engine, Fault, Image};
+use crate::engine::{About, Credentials, Engine, Image};
 use crate::error::{Error, Result};
 use crate::image::ImageRef;
 use crate::manifest::Service;
@@ -75,7 +75,7 @@ impl Services {
         };
         let pulled = engine.pull(&from.to_string(), credentials.as_ref(), &progress).await;
         pulled.map_err(|failure| match failure.fault {
-            Fault::Unreachable => failure.into(),
+            fault if fault.is_silence() => failure.into(),
             _ => {
                 // A registry may say what it was given, and an engine pass that on.
                 let password: Vec<String> = credentials.iter().map(|given| given.password.clone()).collect();

@@ -10,17 +10,19 @@ use bollard::models::{
     EndpointSettings, EventMessage, ImageInspect, PortMap, PortSummary, PortSummaryTypeEnum, SystemInfo,
 };
 
+use super::tls;
 use crate::engine::{Container, Event, Fault, Image, Published, Status, Volume};
 use crate::text::shown;
 
 /// Longest message of an engine that is passed on, in bytes.
-const MESSAGE_MAX: usize = 1000;
+pub const MESSAGE_MAX: usize = 1000;
 /// Longest word, such as the action of an event.
 const WORD_MAX: usize = 100;
 
 /// What went wrong, and what the engine says about it.
 pub fn fault(error: &Error, at: &str) -> (Fault, String) {
     let (fault, message) = match error {
+        error if let Some(why) = tls::disbelief(error) => (Fault::Untrusted, format!("{at} {why}")),
         Error::DockerResponseServerError { status_code, message } => (status(*status_code, message), message.clone()),
         Error::DockerStreamError { error } => (said(error), error.clone()),
         Error::RequestTimeoutError => (Fault::TimedOut, "it did not answer in time".to_owned()),

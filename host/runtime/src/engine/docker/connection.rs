@@ -12,6 +12,7 @@ use hyper::Uri;
 use hyper::header::HeaderValue;
 use tokio::time::timeout;
 
+use super::tls::Tls;
 use super::{SUBJECT_MAX, answer, spec};
 use crate::crash;
 use crate::engine::{Failure, Fault, Result};
@@ -35,19 +36,8 @@ impl Docker {
     /// `name` is what the policy calls the engine. It is not asked anything yet; the files for TLS are read.
     pub fn connect(name: &str, at: &Address) -> Result<Docker> {
         let docker = Docker { name: name.to_owned(), at: at.clone(), agreed: Arc::default() };
-        if let Address::Tls { address, key, certificate, .. } = at {
-            let failed = |message: String| Failure {
-                engine: name.to_owned(),
-                action: "connect to",
-                subject: shown(address, SUBJECT_MAX),
-                fault: Fault::Refused,
-                message,
-            };
-            // Bollard reads these two when it connects, and goes on without them.
-            for file in [key, certificate] {
-                std::fs::File::open(file).map_err(|e| failed(format!("{}: {e}", file.display())))?;
-            }
-            docker.open().map_err(|e| failed(answer::fault(&e, address).1))?;
+        if let Address::Tls { address, .. } = at {
+            docker.open("connect to", &shown(address, SUBJECT_MAX))?;
         }
         Ok(docker)
     }
@@ -59,20 +49,27 @@ impl Docker {
         }
     }
 
-    fn open(&self) -> std::result::Result<bollard::Docker, Error> {
-        match &self.at {
+    /// Asks nothing. The files for TLS are read anew each time, since certificates are replaced.
+    fn open(&self, action: &'static str, subject: &str) -> Result<bollard::Docker> {
+        let refused = |why: String| self.failure(action, subject, Fault::Refused, shown(&why, answer::MESSAGE_MAX));
+        let opened = match &self.at {
             Address::Socket(path) => {
                 bollard::Docker::connect_with_unix(&path.to_string_lossy(), BOLLARD_SECONDS, API_DEFAULT_VERSION)
             }
-            Address::Tls { address, key, certificate, authority } => bollard::Docker::connect_with_ssl(
-                address,
-                key,
-                certificate,
-                authority,
-                BOLLARD_SECONDS,
-                API_DEFAULT_VERSION,
-            ),
-        }
+            Address::Tls { address, key, certificate, authority } => {
+                let tls = Arc::new(Tls::read(address, key, certificate, authority).map_err(refused)?);
+                let url = tls.url();
+                let send = move |request| {
+                    let tls = Arc::clone(&tls);
+                    async move { tls.send(request).await }
+                };
+                bollard::Docker::connect_with_custom_transport(send, Some(url), BOLLARD_SECONDS, API_DEFAULT_VERSION)
+            }
+        };
+        opened.map_err(|error| {
+            let (fault, message) = answer::fault(&error, &self.address());
+            self.failure(action, subject, fault, message)
+        })
     }
 
     /// A request about something with a name.
@@ -109,7 +106,7 @@ impl Docker {
         let client = match known {
             Some(client) => client,
             None => {
-                let client = self.open().map_err(fail)?;
+                let client = self.open(action, subject)?;
                 let agreed = match timeout(QUERY, client.negotiate_version()).await {
                     Ok(client) => client.map_err(fail)?,
                     Err(_) => {
@@ -213,7 +210,7 @@ impl Asking {
 
     pub(super) fn failed(&self, error: &Error) -> Failure {
         let (fault, message) = answer::fault(error, &self.at);
-        if fault == Fault::Unreachable {
+        if fault.is_silence() {
             self.forget();
         }
         self.failure(fault, message)
