@@ -16,6 +16,7 @@ mod postgres;
 mod private;
 mod redis;
 mod refused;
+mod remote;
 mod secrets;
 mod slots;
 mod upgrade;

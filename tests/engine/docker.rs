@@ -170,7 +170,7 @@ fn a_key_that_cannot_be_read_is_said_at_once() {
         authority: "/no/authority".into(),
     };
     let failure = Docker::connect("far", &tls).err().expect("it cannot");
-    assert!(failure.fault == Fault::Refused && failure.to_string().contains("/no/key"), "{failure}");
+    assert!(failure.fault == Fault::Untrusted && failure.to_string().contains("/no/key"), "{failure}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::Site;
 use crate::support::until;
 
 /// Where apps live, in the daemon's world.
-const APPS: &str = "apps";
+pub const APPS: &str = "apps";
 
 /// A daemon of its own, with a few of the images, that can be taken down.
 pub struct PrivateEngine {

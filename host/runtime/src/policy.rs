@@ -170,7 +170,7 @@ impl Policy {
     ///
     /// [[engine]]
     /// name = "local"
-    /// socket = "/var/run/docker.sock"   # or address, key, certificate, authority: mutual TLS
+    /// socket = "/var/run/docker.sock"   # or address, key, certificate, authority: mutual TLS; and apps_address
     /// labels = { region = "eu" }
     /// guarded = true                # its machine's firewall has the rules that `lodger doctor` shows
     ///

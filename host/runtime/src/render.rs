@@ -5,7 +5,7 @@
 //! share one, whatever their ids are; a label authenticates what this home has made (threats 2 and 3).
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::engine::{Container, ContainerSpec, NetworkSpec, Published, Reach};
 use crate::grant::ServiceGrant;
@@ -78,6 +78,8 @@ pub(crate) struct Plan<'a> {
     pub pin: &'a Pin,
     /// Host ports assigned to container ports.
     pub ports: &'a BTreeMap<u16, u16>,
+    /// Where those are published.
+    pub address: IpAddr,
     /// Over the manifest's values.
     pub environment: BTreeMap<String, String>,
 }
@@ -211,7 +213,7 @@ impl Marks<'_> {
         };
         let ports = plan.ports.iter().filter(|(port, _)| on_machine(port));
         ports
-            .map(|(&container_port, &host)| Published { container_port, host: SocketAddr::new(policy.address, host) })
+            .map(|(&container_port, &host)| Published { container_port, host: SocketAddr::new(plan.address, host) })
             .collect()
     }
 

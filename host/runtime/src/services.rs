@@ -16,7 +16,7 @@ mod secrets;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -169,13 +169,15 @@ impl Services {
 
     /// Makes the networks of an addon before the first of its services needs them.
     pub async fn prepare(&self, addon: &Addon, engine: &str) -> Result<()> {
+        let address = self.policy.address_on(engine);
         let engine = self.engines.get(engine)?;
         for (service, grant) in addon.manifest.services.iter().zip(&addon.grant.services) {
             let Some(pin) = self.store.pin(&addon.id, &addon.version, &service.name, &grant.image)? else { continue };
             // Which networks it joins depends on whether it has ports, not on which.
             let ports = service.ports.keys().map(|&port| (port, port)).collect();
             let alone = addon.manifest.services.len() == 1;
-            let plan = Plan { service, grant, alone, pin: &pin, ports: &ports, environment: BTreeMap::new() };
+            let environment = BTreeMap::new();
+            let plan = Plan { service, grant, alone, pin: &pin, ports: &ports, address, environment };
             let instance = Instance { addon: addon.id.clone(), service: service.name.clone(), resource: String::new() };
             for network in &self.marks().render(&instance, &plan, &self.policy).networks {
                 engine.create_network(network).await?;
@@ -205,7 +207,8 @@ impl Services {
             environment.extend(self.opened(instance, sealed)?);
         }
         let alone = addon.manifest.services.len() == 1;
-        let plan = Plan { service, grant, alone, pin: &pin, ports: &row.ports, environment };
+        let address = self.policy.address_on(&row.engine);
+        let plan = Plan { service, grant, alone, pin: &pin, ports: &row.ports, address, environment };
         Ok(self.marks().render(instance, &plan, &self.policy))
     }
 
@@ -326,9 +329,15 @@ impl Services {
     pub fn address(&self, row: &InstanceRow, port: u16) -> Option<(String, u16)> {
         let host = *row.ports.get(&port)?;
         Some(match &self.policy.reach {
-            Reach::Host => (self.policy.address.to_string(), host),
+            Reach::Host => (self.policy.address_on(&row.engine).to_string(), host),
             Reach::Network(_) => (row.instance.container_name(&self.marks()), port),
         })
+    }
+
+    /// Where this machine reaches a port of an instance's container. What is on another machine is reached where the policy
+    /// says: the address of a loopback or of a network of containers leads to something of this one (threat 24).
+    pub fn reached_at(&self, row: &InstanceRow, container: &Container, port: u16) -> Option<SocketAddr> {
+        container.reached_at(port).filter(|address| self.policy.reaches(&row.engine, address.ip()))
     }
 
     /// The end of what an instance has written: from its container, or as it was kept when it failed.

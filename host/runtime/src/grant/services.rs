@@ -181,8 +181,8 @@ fn describe(service: &Service, grant: &ServiceGrant, path: &str, policy: &Servic
     for (port, host) in &service.ports {
         let on = match (&policy.reach, host) {
             (Reach::Network(network), None) => format!("in the network {network}"),
-            (_, Some(host)) => format!("on {}:{host}", policy.address),
-            (Reach::Host, None) => format!("on a port of {} that is assigned once", policy.address),
+            (_, Some(host)) => format!("on port {host} of {}", policy.addresses()),
+            (Reach::Host, None) => format!("on a port of {} that is assigned once", policy.addresses()),
         };
         add(true, format!("be reached at port {port} of {name} {on}"), ".ports");
     }

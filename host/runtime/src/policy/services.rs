@@ -45,6 +45,8 @@ pub struct ServicePolicy {
 pub struct EngineAt {
     pub name: Id,
     pub address: Address,
+    /// Where services of one on another machine publish their ports, and are reached.
+    pub apps_address: Option<IpAddr>,
     /// Free words for a scheduler, such as `region` or `carbon`.
     pub labels: BTreeMap<String, String>,
     /// Its machine's firewall keeps services off the machine, says whoever has set the rules.
@@ -61,6 +63,13 @@ pub enum Address {
         certificate: PathBuf,
         authority: PathBuf,
     },
+}
+
+impl EngineAt {
+    /// Whether its ports are those of another machine.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.address, Address::Tls { .. })
+    }
 }
 
 /// Where apps live, and so what a URL must hold to work for them.
@@ -97,7 +106,13 @@ impl Default for ServicePolicy {
             pids: 4_096,
             disk_bytes: 10 << 30,
             engines: Id::nearest("local")
-                .map(|name| EngineAt { name, address: socket, labels: BTreeMap::new(), guarded: false })
+                .map(|name| EngineAt {
+                    name,
+                    address: socket,
+                    apps_address: None,
+                    labels: BTreeMap::new(),
+                    guarded: false,
+                })
                 .into_iter()
                 .collect(),
             reach: Reach::Host,
@@ -116,6 +131,7 @@ pub(super) struct Engine {
     key: Option<PathBuf>,
     certificate: Option<PathBuf>,
     authority: Option<PathBuf>,
+    apps_address: Option<IpAddr>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
     #[serde(default)]
@@ -184,6 +200,17 @@ impl ServicePolicy {
             }
             self.address = address;
         }
+        for engine in &self.engines {
+            if let Some(address) = engine.apps_address {
+                looser
+                    .push(format!("engine `{}`: services are reached on {address}, not on the loopback", engine.name));
+            } else if engine.is_remote() && self.reach == Reach::Host {
+                return Err(format!(
+                    "engine `{}`: is on another machine: add `apps_address`, the address of that machine where its services are reached",
+                    engine.name
+                ));
+            }
+        }
         for registry in registries {
             let (name, entry) = parse_registry(registry)?;
             if self.registries.insert(name.clone(), entry).is_some() {
@@ -191,6 +218,30 @@ impl ServicePolicy {
             }
         }
         Ok(())
+    }
+
+    /// Where services on an engine publish their ports.
+    pub fn address_on(&self, engine: &str) -> IpAddr {
+        let at = self.engines.iter().find(|at| at.name.as_str() == engine);
+        at.and_then(|at| at.apps_address).unwrap_or(self.address)
+    }
+
+    /// Whether what is published at an address of an engine's machine is reached there from this one.
+    pub fn reaches(&self, engine: &str, address: IpAddr) -> bool {
+        let at = self.engines.iter().find(|at| at.name.as_str() == engine);
+        at.is_some_and(|at| !at.is_remote() || at.apps_address == Some(address))
+    }
+
+    /// Where services publish their ports, whichever engine they go to.
+    pub fn addresses(&self) -> String {
+        let mut all: Vec<String> = Vec::new();
+        for engine in &self.engines {
+            let address = engine.apps_address.unwrap_or(self.address).to_string();
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
+        all.join(" or ")
     }
 
     pub fn admits(&self, image: &ImageRef) -> bool {
@@ -251,7 +302,18 @@ fn engine(raw: Engine) -> Result<EngineAt, String> {
             ));
         }
     };
-    Ok(EngineAt { name, address, labels: raw.labels, guarded: raw.guarded })
+    let Engine { apps_address, labels, guarded, .. } = raw;
+    let at = EngineAt { name, address, apps_address, labels, guarded };
+    match at.apps_address {
+        Some(_) if !at.is_remote() => Err(format!(
+            "engine `{}`: `apps_address` is for one with `address`; services of this one are where [apps] says",
+            at.name
+        )),
+        Some(address) if address.is_loopback() || address.is_unspecified() => {
+            Err(format!("engine `{}`: `apps_address` {address} does not lead to another machine", at.name))
+        }
+        _ => Ok(at),
+    }
 }
 
 /// The host and port of an engine over TLS; `tcp://` and `https://` before them say the same.

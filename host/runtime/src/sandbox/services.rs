@@ -277,7 +277,7 @@ impl Services {
     async fn dialled(&self, row: &InstanceRow, port: u16) -> crate::error::Result<Option<SocketAddr>> {
         let engine = self.engines.get(&row.engine)?;
         let there = self.own_container(&*engine, row).await?.filter(|there| there.status == Status::Running);
-        Ok(there.and_then(|there| there.reached_at(port)))
+        Ok(there.and_then(|there| self.reached_at(row, &there, port)))
     }
 
     /// The id of the instance's own container, which runs.

@@ -51,13 +51,13 @@ impl Docker {
 
     /// Asks nothing. The files for TLS are read anew each time, since certificates are replaced.
     fn open(&self, action: &'static str, subject: &str) -> Result<bollard::Docker> {
-        let refused = |why: String| self.failure(action, subject, Fault::Refused, shown(&why, answer::MESSAGE_MAX));
+        let unproven = |why: String| self.failure(action, subject, Fault::Untrusted, shown(&why, answer::MESSAGE_MAX));
         let opened = match &self.at {
             Address::Socket(path) => {
                 bollard::Docker::connect_with_unix(&path.to_string_lossy(), BOLLARD_SECONDS, API_DEFAULT_VERSION)
             }
             Address::Tls { address, key, certificate, authority } => {
-                let tls = Arc::new(Tls::read(address, key, certificate, authority).map_err(refused)?);
+                let tls = Arc::new(Tls::read(address, key, certificate, authority).map_err(unproven)?);
                 let url = tls.url();
                 let send = move |request| {
                     let tls = Arc::clone(&tls);

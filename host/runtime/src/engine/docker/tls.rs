@@ -102,7 +102,10 @@ pub fn disbelief(error: &Error) -> Option<String> {
             Some(rustls::Error::AlertReceived(alert)) => {
                 return Some(format!("does not take our `certificate`: it answers {alert:?}"));
             }
-            Some(other) => return Some(format!("is not what `authority` has signed: {other}")),
+            Some(rustls::Error::InvalidCertificate(why)) => {
+                return Some(format!("is not, by this `address`, whom `authority` vouches for: {why}"));
+            }
+            Some(other) => return Some(format!("does not agree on TLS: {other}")),
             None => cause = error.source(),
         }
     }
