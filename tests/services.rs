@@ -12,6 +12,7 @@ mod images;
 mod kill_points;
 mod oakestra;
 mod outages;
+mod podman;
 mod postgres;
 mod private;
 mod redis;

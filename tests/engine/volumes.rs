@@ -119,8 +119,10 @@ pub async fn content_goes_out_and_in(bench: &Bench) {
         }
         names.push(name);
     }
+    // Not every engine has the volume itself among what is in it.
+    names.retain(|name| !name.is_empty());
     names.sort();
-    assert_eq!(names, ["", "big", "dir", "dir/file", "link"]);
+    assert_eq!(names, ["big", "dir", "dir/file", "link"]);
 
     engine.import_volume(&to, &image, Box::new(Cursor::new(archive))).await.unwrap();
     let there = "cd /to; cat dir/file kept link; stat -c '%a %u %g' dir/file; stat -c %s big; ls";
@@ -144,7 +146,7 @@ pub async fn what_is_kept_is_measured(bench: &Bench) {
     });
     let shell = shell.await;
     let idle = bench.start("idle", SHELL, |_| {}).await;
-    let write = "dd if=/dev/zero bs=1M count=3 of=/full/3; dd if=/dev/zero bs=1M count=2 of=/2; \
+    let write = "dd if=/dev/zero bs=1M count=3 of=/full/3; dd if=/dev/zero bs=1M count=2 of=/var/2; \
                  dd if=/dev/zero bs=1M count=9 of=/tmp/9; sync";
     bench.says(&shell, write).await;
     // What does not run keeps what it has written.

@@ -30,6 +30,7 @@ const WIT: [(&str, &str); 12] = [
     ("wit/settings.wit", repository!("wit/settings.wit")),
     ("wit/setup.wit", repository!("wit/setup.wit")),
     ("wit/types.wit", repository!("wit/types.wit")),
+    ("wit/upgrade.wit", repository!("wit/upgrade.wit")),
     ("wit/url.wit", repository!("wit/url.wit")),
     ("wit/worlds.wit", repository!("wit/worlds.wit")),
 ];

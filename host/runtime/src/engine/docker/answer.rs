@@ -18,6 +18,16 @@ use crate::text::shown;
 pub const MESSAGE_MAX: usize = 1000;
 /// Longest word, such as the action of an event.
 const WORD_MAX: usize = 100;
+/// What engines say of what is taken, or is not as it must be, where they blame themselves: first Docker of ports, then
+/// Podman of the name of a container and of a network, of a network in use, and of a container that does not run.
+const TAKEN: [&str; 6] = [
+    "port is already allocated",
+    "address already in use",
+    "name is already in use",
+    "network already exists",
+    "network is being used",
+    "container state improper",
+];
 
 /// What went wrong, and what the engine says about it.
 pub fn fault(error: &Error, at: &str) -> (Fault, String) {
@@ -54,9 +64,7 @@ fn status(code: u16, message: &str) -> Fault {
         403 if message.contains("networks have same bridge name") => Fault::Conflict,
         // Another version runs there since the last request: the next one is made in its words.
         400 if message.contains("client version") => Fault::Unreachable,
-        500.. if message.contains("port is already allocated") || message.contains("address already in use") => {
-            Fault::Conflict
-        }
+        500.. if TAKEN.iter().any(|words| message.contains(words)) => Fault::Conflict,
         _ => Fault::Refused,
     }
 }
@@ -203,7 +211,9 @@ pub fn event(message: EventMessage) -> Option<Event> {
     if action.starts_with("exec_") || action.starts_with("health_status") {
         return None;
     }
-    Some(Event { container: shown(&message.actor?.id?, WORD_MAX), action: shown(&action, WORD_MAX) })
+    // Podman's word for what Docker calls the end of a container.
+    let action = if action == "remove" { "destroy" } else { &action };
+    Some(Event { container: shown(&message.actor?.id?, WORD_MAX), action: shown(action, WORD_MAX) })
 }
 
 pub fn sorted(labels: Option<HashMap<String, String>>) -> BTreeMap<String, String> {

@@ -198,13 +198,16 @@ pub fn network(spec: &NetworkSpec) -> NetworkCreateRequest {
 /// Podman takes this option, and does not tell it of a network that is there.
 pub const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 
+/// Off, containers of a network do not reach each other.
+pub const ICC: &str = "com.docker.network.bridge.enable_icc";
+
 /// Containers of an internal network are there for each other; those of the others only share a bridge.
 pub fn network_options(spec: &NetworkSpec) -> HashMap<String, String> {
-    let off = |option: &str| (format!("com.docker.network.bridge.{option}"), "false".to_owned());
+    let off = |option: &str| (option.to_owned(), "false".to_owned());
     let mut options = match spec.reach {
         Reach::Internal => HashMap::new(),
-        Reach::Edge => HashMap::from([off("enable_icc"), off("enable_ip_masquerade")]),
-        Reach::Outside => HashMap::from([off("enable_icc")]),
+        Reach::Edge => HashMap::from([off(ICC), off("com.docker.network.bridge.enable_ip_masquerade")]),
+        Reach::Outside => HashMap::from([off(ICC)]),
     };
     options.insert(BRIDGE_NAME.to_owned(), bridge(&spec.name));
     options
