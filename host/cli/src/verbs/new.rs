@@ -19,7 +19,7 @@ macro_rules! repository {
 }
 
 /// The interfaces, as the addon vendors them.
-const WIT: [(&str, &str); 12] = [
+const WIT: [(&str, &str); 13] = [
     ("wit/config.wit", repository!("wit/config.wit")),
     ("wit/health.wit", repository!("wit/health.wit")),
     ("wit/plans.wit", repository!("wit/plans.wit")),
