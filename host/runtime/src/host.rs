@@ -12,6 +12,7 @@
 //! ```
 
 mod record;
+mod section;
 mod services;
 
 pub use services::ServiceLog;
@@ -22,11 +23,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::Store as WasmStore;
 use wasmtime::component::InstancePre;
 
-use self::record::{accept, close, new_call_id};
+use self::record::{Keeper, accept, close, new_call_id};
+use self::section::{Section, enter};
 use crate::compiler::{self, Compiler};
 use crate::error::{Error, Result};
 use crate::home::Home;
@@ -38,15 +40,15 @@ use crate::limits::Limit;
 use crate::lock::{HOLDER_BYTES, Held};
 use crate::network::{Endpoints, Reach};
 use crate::outbound::Outbound;
-use crate::outcome::{Outcome, Refused, Report};
+use crate::outcome::{Outcome, Report};
 use crate::policy::Policy;
 use crate::quota::{Quota, SharedQuota};
 use crate::registry::{Addon, Registry};
 use crate::resources::in_state;
-use crate::sandbox::{Allocation, Ended, Extension, Guest, OwnServices, ProgressEvent, ProgressSink, Room, Sandbox};
+use crate::sandbox::{Allocation, Extension, Guest, OwnServices, ProgressEvent, ProgressSink, Room, Sandbox};
 use crate::services::Services;
 use crate::slot::{self, Slot};
-use crate::store::{ResourceEnd, ResourceRow, Store};
+use crate::store::{ResourceRow, Store};
 use crate::text::shown;
 use crate::tree::{self, Size};
 use crate::wasi_fs::Mounts;
@@ -85,17 +87,17 @@ impl Config {
 
 /// One home, opened. Cheap to share behind an `Arc`; any number of processes may open the same home.
 pub struct Host {
-    pub(crate) home: Home,
+    pub(crate) home: Arc<Home>,
     pub(crate) policy: Policy,
     pub(crate) store: Arc<Store>,
     pub(crate) services: Arc<Services>,
-    pub(crate) sandbox: Sandbox,
+    pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) compiler: Compiler,
     pub(crate) extension: Option<Extension>,
     pub(crate) slots: Vec<Slot>,
     pub(crate) registry: Registry,
     pub(crate) outbound: Arc<Outbound>,
-    in_flight: Semaphore,
+    in_flight: Arc<Semaphore>,
     calls_max: u32,
     /// This host's name in the locks it takes.
     holder: [u8; HOLDER_BYTES],
@@ -124,7 +126,7 @@ pub enum Access {
 
 /// The lock of an addon, held across the steps of a verb.
 pub(crate) struct Locked {
-    pub held: Held,
+    pub held: Arc<Held>,
     pub addon: Arc<Addon>,
     pub state: AddonState,
 }
@@ -138,12 +140,12 @@ impl Host {
         if compiler::is_child() {
             return Err(Error::CompilerNotServed);
         }
-        let home = Home::open(&config.home)?;
+        let home = Arc::new(Home::open(&config.home)?);
         let policy = home.policy()?;
         let store = Arc::new(Store::open(&home.store_path(), policy.retention)?);
         let copied = is_copied(&store, &home)?;
         let calls_max = config.concurrent_calls.unwrap_or(policy.concurrent_calls).clamp(1, policy.concurrent_calls);
-        let sandbox = Sandbox::new(calls_max, &policy.ceilings, config.extension.as_ref())?;
+        let sandbox = Arc::new(Sandbox::new(calls_max, &policy.ceilings, config.extension.as_ref())?);
         let program = match config.compiler {
             Some(program) => program,
             None => std::env::current_exe().map_err(Error::io("find", "the program itself"))?,
@@ -168,7 +170,7 @@ impl Host {
             slots: slot::all(config.slots),
             registry: Registry::default(),
             outbound,
-            in_flight: Semaphore::new(calls_max as usize),
+            in_flight: Arc::new(Semaphore::new(calls_max as usize)),
             calls_max,
             holder: random()?,
             actor: config.actor,
@@ -178,6 +180,10 @@ impl Host {
     }
 
     /// Calls one hook: the main path.
+    ///
+    /// A mutating hook that was begun comes to its end, and that is on record, whether or not its caller still waits: where
+    /// the future returned is dropped, the runtime it was polled on finishes the call, which holds the addon's lock until
+    /// then. So it is with the hooks of every verb; the steps of a verb that come after are left out then, as where a host dies.
     ///
     /// # Errors
     /// Law 2: `Err` means the guest was never entered; asking again is safe. How the guest ended is in the outcome.
@@ -209,7 +215,7 @@ impl Host {
         let room = self.room(addon, request.hook().name(), None).about(&request);
         let call = self.record(addon, request.hook().name(), request.key());
 
-        let mut ended = self.enter(addon, room, &request).await;
+        let mut ended = enter(&self.sandbox, addon, room, &request).await;
         accept(addon, &request, &mut ended);
         (ended.report.data_bytes, ended.report.data_files) = (data.bytes, data.files);
         let (row, call) = close(call, ended, addon);
@@ -239,22 +245,16 @@ impl Host {
         permit(addon, &locked.state, hook)?;
         let before = self.state_before(addon, &request)?;
         let chosen = self.chosen_for(addon, &request).await;
-        let _slot = self.slot().await?;
+        let slot = self.slot().await?;
         self.repair_services(locked).await?;
         let room = self.room(addon, hook.name(), Some(self.quota(locked)?)).about(&request).with_place(chosen);
         let row = self.record(addon, hook.name(), request.key());
         self.store.started(&row, lifecycle::during(hook), lifecycle::resource_during(hook), new.as_ref())?;
 
-        let mut ended = self.enter(addon, room, &request).await;
-        accept(addon, &request, &mut ended);
-        let finish = self.finish(addon, &request, before, &mut ended);
-        addon.count(Size { bytes: ended.report.data_bytes, files: ended.report.data_files });
-        let (row, call) = close(row, ended, addon);
-        // The record stays `started` when this fails, and is repaired like that of a host that died here.
-        if let Err(error) = self.store.finished(&row, &finish) {
-            tracing::error!(call = call.id, error = &error as &dyn std::error::Error, "cannot note the end of a call");
-        }
-        if matches!(finish.resource, Some(ResourceEnd::Gone)) {
+        let held = (locked.held.clone(), slot);
+        let (sandbox, keeper, addon) = (self.sandbox.clone(), self.keeper(), addon.clone());
+        let (call, gone) = Section { sandbox, keeper, addon, room, request, before, row, held }.run().await;
+        if gone {
             self.clear_services(locked).await;
         }
         Ok(call)
@@ -264,7 +264,8 @@ impl Host {
     ///
     /// `enter` gets the store and the pre-linked component: wrap it in your own `…Pre` and call your exports. `extension` is
     /// your state for the functions you linked, found again by [`Guest::extension_mut`]. With [`Access::ReadWrite`] the
-    /// addon's lock is held meanwhile. `name` picks the deadline, as a hook's name does.
+    /// addon's lock is held meanwhile. `name` picks the deadline, as a hook's name does. Where the future is dropped, the call
+    /// ends there.
     ///
     /// # Errors
     /// As for [`Host::call`].
@@ -302,7 +303,7 @@ impl Host {
     /// Takes the addon's lock, notes what was cut off under it before, takes back an upgrade that was, and looks at the addon
     /// as it is now.
     pub(crate) async fn lock(&self, id: &AddonId) -> Result<Locked> {
-        let held = self.hold(id).await?;
+        let held = Arc::new(self.hold(id).await?);
         let (mut addon, mut now) = self.registry.get_under_lock(self, id).await?;
         if now.running {
             self.store.settle(id)?;
@@ -333,20 +334,26 @@ impl Host {
         }
     }
 
-    async fn slot(&self) -> Result<SemaphorePermit<'_>> {
-        if let Ok(slot) = self.in_flight.try_acquire() {
+    async fn slot(&self) -> Result<OwnedSemaphorePermit> {
+        if let Ok(slot) = self.in_flight.clone().try_acquire_owned() {
             return Ok(slot);
         }
-        let slot = tokio::time::timeout(self.policy.lock_wait, self.in_flight.acquire()).await;
+        let slot = tokio::time::timeout(self.policy.lock_wait, self.in_flight.clone().acquire_owned()).await;
         slot.ok().and_then(Result::ok).ok_or(Error::TooManyCalls { calls: self.calls_max })
     }
 
-    /// The counters of the data directory: as remembered while nobody else has held the lock, else counted anew.
+    /// What notes how calls end.
+    fn keeper(&self) -> Keeper {
+        Keeper { store: self.store.clone(), home: self.home.clone() }
+    }
+
+    /// The counters of the data directory: as remembered while nobody else has held the lock, else counted anew. They are
+    /// remembered again when the call has ended, so that none that was cut off is trusted.
     fn quota(&self, locked: &Locked) -> Result<SharedQuota> {
         let addon = &locked.addon;
         let limits = &addon.grant.limits;
         let max = Size { bytes: limits[Limit::DataBytes], files: limits[Limit::DataFiles] };
-        let used = match addon.counted().filter(|_| !locked.held.taken_over) {
+        let used = match addon.take_count().filter(|_| !locked.held.taken_over) {
             Some(counted) => counted,
             None => tree::size(addon.data_writable.dir.as_fd())
                 .map_err(Error::io("count the data directory of", &addon.name))?,
@@ -381,24 +388,6 @@ impl Host {
             progress: self.progress.clone(),
             extension: Box::new(()),
         }
-    }
-
-    /// From here on never `Err`: whatever happens is an outcome.
-    async fn enter(&self, addon: &Addon, room: Room, request: &HookRequest) -> Ended<Answer> {
-        let ended = self
-            .sandbox
-            .run(room, async |store| match &addon.component {
-                Some(component) => component.hooks.call(store, request).await,
-                None => Err(wasmtime::format_err!("no component")),
-            })
-            .await;
-        let outcome = ended.outcome.and_then(|answer| match answer {
-            Ok(answer) => Outcome::Completed(answer),
-            Err(error) => {
-                Outcome::Refused(Refused::by_guest(error, &addon.settings.secrets_and(ended.private.as_ref())))
-            }
-        });
-        Ended { outcome, report: ended.report, log: ended.log, private: ended.private }
     }
 
     /// Where instances come from, in words: the pool, or why it could not be had.

@@ -38,13 +38,14 @@ pub(crate) struct Addon {
     pub files: Dir,
     pub data_readable: Dir,
     pub data_writable: Dir,
-    /// What the data directory holds, as this process has last counted it.
+    /// What the data directory holds, as this process has last counted it; absent while a call may change that.
     counted: Mutex<Option<Size>>,
 }
 
 impl Addon {
-    pub fn counted(&self) -> Option<Size> {
-        *lock(&self.counted)
+    /// For a call that will say anew what there is.
+    pub fn take_count(&self) -> Option<Size> {
+        lock(&self.counted).take()
     }
 
     pub fn count(&self, size: Size) {

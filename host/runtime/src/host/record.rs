@@ -1,12 +1,15 @@
 //! The record of a call: what is noted before it, and what follows from how it ended.
 
+use std::sync::Arc;
+
 use super::{Call, Host, now_ms, resource_place};
+use crate::home::Home;
 use crate::hook::{Answer, HookName, HookRequest, MESSAGE_MAX};
 use crate::lifecycle::{self, ResourceState};
 use crate::outcome::{BAD_ANSWER, Outcome, Refused};
 use crate::registry::Addon;
 use crate::sandbox::Ended;
-use crate::store::{CallRow, Finish, ResourceEnd};
+use crate::store::{CallRow, Finish, ResourceEnd, Store};
 use crate::text::{redact, shown};
 use crate::tree::Size;
 
@@ -25,9 +28,17 @@ impl Host {
             log: None,
         }
     }
+}
 
+/// Where the end of a mutating call is noted.
+pub(super) struct Keeper {
+    pub store: Arc<Store>,
+    pub home: Arc<Home>,
+}
+
+impl Keeper {
     /// What follows from how a mutating call ended.
-    pub(super) fn finish(
+    pub fn finish(
         &self,
         addon: &Addon,
         request: &HookRequest,
