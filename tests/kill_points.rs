@@ -232,6 +232,17 @@ fn of_rollback() {
 }
 
 #[test]
+fn of_rollback_to_before_it_was_enabled() {
+    let prepare = |lab: &Lab| {
+        enabled(lab);
+        lab.lodger(&["disable", ADDON]).ok();
+        lab.lodger(&["upgrade", ADDON, "v1.1.0-well"]).ok();
+        lab.lodger(&["enable", ADDON]).ok();
+    };
+    kill_everywhere(prepare, &["rollback", ADDON, "--yes"]);
+}
+
+#[test]
 fn of_uninstall() {
     kill_everywhere(installed, &["uninstall", ADDON, "--yes"]);
 }

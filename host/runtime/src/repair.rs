@@ -68,7 +68,7 @@ impl Host {
     }
 
     /// The addon as it is by now.
-    async fn look_again(&self, locked: &mut Locked) -> Result<()> {
+    pub(crate) async fn look_again(&self, locked: &mut Locked) -> Result<()> {
         let (addon, now) = self.registry.get_under_lock(self, &locked.addon.id).await?;
         (locked.addon, locked.state) = (addon, now.state.settled());
         Ok(())

@@ -86,7 +86,10 @@ impl Host {
         };
         match tried {
             Ok(done) if done.outcome.is_completed() => {
-                self.take_over(&locked, &left, &next).await?;
+                if let Err(error) = self.take_over(&locked, &left, &next).await {
+                    self.take_back(id).await?;
+                    return Err(error);
+                }
                 Ok(Done { outcome: Outcome::Completed(what), changed: true, call: done.call })
             }
             failed => {
@@ -337,9 +340,9 @@ impl Host {
     /// taken from them first.
     ///
     /// # Errors
-    /// [`Error::NothingEarlier`], [`Error::AddedSince`]; and as for [`Host::upgrade`].
+    /// [`Error::NothingEarlier`], [`Error::AddedSince`], [`Error::VariableTaken`]; and as for [`Host::upgrade`].
     pub async fn rollback(&self, id: &AddonId, force: bool) -> Result<Done<Upgraded>> {
-        let locked = self.lock(id).await?;
+        let mut locked = self.lock(id).await?;
         let (left, added, what) = self.check_rollback(&locked, force).await?;
         for row in &added {
             let done = self.unprovision(&locked, row, Reason::Removed).await?;
@@ -347,13 +350,22 @@ impl Host {
                 return Ok(Done { outcome: done.outcome.map(|()| what), changed: true, call: done.call });
             }
         }
-        let state = if locked.state.is_enabled() { locked.state.clone() } else { AddonState::Installed };
+        let state = match locked.state.is_enabled() {
+            true if left.state.is_enabled() => locked.state.clone(),
+            // Its data is from before it was enabled: that has to be done again, by whoever comes back to it.
+            true => AddonState::Interrupted(HookName::Enable),
+            false => AddonState::Installed,
+        };
         self.store.begin_to_return(&left, &state)?;
         self.take_back(id).await?;
-        let (addon, now) = self.registry.get_under_lock(self, id).await?;
-        let locked = Locked { addon, state: now.state, ..locked };
+        self.look_again(&mut locked).await?;
+        let mut done = Done::without_call(());
+        if locked.state == AddonState::Interrupted(HookName::Enable) {
+            done = self.enable_locked(&locked).await?;
+            self.look_again(&mut locked).await?;
+        }
         self.forget_removed(&locked, &left).await?;
-        Ok(Done::without_call(what))
+        Ok(Done { outcome: done.outcome.map(|()| what), changed: true, call: done.call })
     }
 
     /// What [`Host::rollback`] would do; does nothing.

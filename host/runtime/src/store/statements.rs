@@ -10,7 +10,7 @@ use super::rows::{
     size, to_json,
 };
 use super::slots::keep_slot;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::id::{AddonId, Id};
 use crate::lifecycle::{AddonState, ResourceState};
 use crate::policy::Retention;
@@ -270,6 +270,9 @@ impl Store {
     }
 
     /// Commits that a mutating call is about to enter the guest, with the states it begins with.
+    ///
+    /// # Errors
+    /// [`Error::VariableTaken`], by another addon since it was looked at.
     pub fn started(
         &self,
         call: &CallRow,
@@ -277,17 +280,19 @@ impl Store {
         resource: Option<ResourceState>,
         new: Option<&ResourceRow>,
     ) -> Result<()> {
-        self.write("note the start of a call", |transaction| {
+        self.write_if_ok("note the start of a call", |transaction| {
             transaction
                 .prepare_cached("UPDATE addon SET running = ?2, state = coalesce(?3, state) WHERE id = ?1")?
                 .execute(params![call.addon, to_json(call)?, state.map(|state| state.to_string())])?;
             if let Some(new) = new {
                 put_resource(transaction, new)?;
-            } else if let (Some(state), Some(key)) = (resource, &call.key) {
+                return Ok(taken(transaction, "key", &new.key)?.map_or(Ok(()), Err));
+            }
+            if let (Some(state), Some(key)) = (resource, &call.key) {
                 set_resource_state(transaction, key, &state)?;
             }
-            Ok(())
-        })
+            Ok(Ok(()))
+        })?
     }
 
     /// Commits how a mutating call ended, with everything that follows from it.
@@ -386,6 +391,23 @@ fn put_resource(transaction: &Transaction<'_>, row: &ResourceRow) -> rusqlite::R
             row.created_at
         ])?;
     Ok(())
+}
+
+/// The first variable that a resource has whose `column` is `value`, and another of its app has, too. Resources of different
+/// addons are under different locks: only a transaction can tell.
+pub(super) fn taken(transaction: &Transaction<'_>, column: &str, value: &str) -> rusqlite::Result<Option<Error>> {
+    let sql = format!(
+        "SELECT mine.app, name.value AS variable, other.addon
+         FROM resource AS mine JOIN json_each(mine.variables) AS name
+         JOIN resource AS other ON other.app = mine.app AND other.key <> mine.key
+         JOIN json_each(other.variables) AS theirs ON theirs.value = name.value
+         WHERE mine.{column} = ?1 LIMIT 1"
+    );
+    let read = |row: &Row<'_>| {
+        let (app, variable, holder) = (parsed(row, "app")?, row.get("variable")?, parsed(row, "addon")?);
+        Ok(Error::VariableTaken { app, variable, holder })
+    };
+    transaction.prepare_cached(&sql)?.query_row([value], read).optional()
 }
 
 fn set_resource_state(transaction: &Transaction<'_>, key: &str, state: &ResourceState) -> rusqlite::Result<()> {

@@ -9,7 +9,7 @@ use semver::Version;
 use super::Store;
 use super::rows::{AddonRow, addon, collect, from_json, parsed, to_json};
 use super::slots::keep_slot;
-use super::statements::set_state;
+use super::statements::{set_state, taken};
 use crate::error::Result;
 use crate::id::{AddonId, Id};
 use crate::lifecycle::AddonState;
@@ -194,20 +194,28 @@ impl Store {
         })
     }
 
-    /// Commits that the addon goes back to an earlier version from the state it is in.
+    /// Commits that the addon goes back to an earlier version, to be in `state` there.
+    ///
+    /// # Errors
+    /// [`Error::VariableTaken`]: what a variable was called then, another addon's is now.
     pub fn begin_to_return(&self, row: &EarlierRow, state: &AddonState) -> Result<()> {
         let id = row.addon.to_string();
-        self.write("note that a version is come back to", |transaction| {
+        self.write_if_ok("note that a version is come back to", |transaction| {
             transaction.execute(
                 "UPDATE earlier SET phase = ?3, state = ?4 WHERE addon = ?1 AND version = ?2",
                 params![id, row.version.to_string(), Phase::Trying.name(), state.to_string()],
             )?;
-            set_state(transaction, &id, &AddonState::Upgrading)
-        })
+            set_state(transaction, &id, &AddonState::Upgrading)?;
+            set_variables(transaction, &row.resources)?;
+            Ok(taken(transaction, "addon", &id)?.map_or(Ok(()), Err))
+        })?
     }
 
     /// Commits that another version has taken over: from `from`, with the services and the slot it declares and no others.
     /// Of earlier versions only the last `keep` can be gone back to from now on.
+    ///
+    /// # Errors
+    /// [`Error::VariableTaken`], by another addon since it was looked at.
     pub fn take_over(
         &self,
         new: &AddonRow,
@@ -218,7 +226,7 @@ impl Store {
         keep: usize,
     ) -> Result<()> {
         let id = new.id.to_string();
-        self.write("note another version", |transaction| {
+        self.write_if_ok("note another version", |transaction| {
             transaction.execute(
                 "UPDATE addon SET version = ?2, digest = ?3, component_digest = ?4, dev = ?5, grant_digest = ?6,
                         state = ?7, revision = revision + 1, installed_at = ?8 WHERE id = ?1",
@@ -248,8 +256,9 @@ impl Store {
                 params![id, to_json(&services)?],
             )?;
             keep_slot(transaction, &id, slot)?;
-            set_variables(transaction, variables)
-        })
+            set_variables(transaction, variables)?;
+            Ok(taken(transaction, "addon", &id)?.map_or(Ok(()), Err))
+        })?
     }
 
     /// Commits that the addon is back in an earlier version, as it was, and that this can be gone back to no more.
