@@ -38,7 +38,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use lodger::{AddonId, Done, Error, Host, Id, Resource, ResourceState};
+use lodger::{AddonId, AddonInfo, Done, Error, Host, Id, Resource, ResourceState};
 use serde_json::json;
 
 use crate::context::Context;
@@ -211,8 +211,9 @@ fn state(
     (key, first): (&str, &[AddonId]),
 ) -> anyhow::Result<u8> {
     if context.json {
-        let info = host.addon(id)?;
-        let mut answer = json!({ "id": id, "version": info.version, "state": info.state, "changed": changed });
+        let info = now(host, id)?;
+        let (version, state) = (info.as_ref().map(|info| &info.version), info.as_ref().map(|info| &info.state));
+        let mut answer = json!({ "id": id, "version": version, "state": state, "changed": changed });
         if !first.is_empty() {
             answer.as_object_mut().map(|answer| answer.insert(key.to_owned(), json!(first)));
         }
@@ -227,4 +228,12 @@ fn others<'a>(addons: &'a [AddonId], id: &AddonId) -> Vec<&'a AddonId> {
 
 fn names(addons: &[&AddonId]) -> String {
     addons.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// An addon after a verb on it was carried out. `None`: somebody else has uninstalled it since.
+fn now(host: &Host, id: &AddonId) -> Result<Option<AddonInfo>, Error> {
+    match host.addon(id) {
+        Err(Error::UnknownAddon(_)) => Ok(None),
+        info => info.map(Some),
+    }
 }

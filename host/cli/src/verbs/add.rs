@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use lodger::Id;
+use lodger::{Error, Id};
 use serde_json::json;
 
 use crate::context::Context;
@@ -47,7 +47,11 @@ impl Add {
         let done = context.watch(&format!("adding {addon} to {app}"), host.add(add)).await?;
         let created = done.changed;
         let resource = output::completed(&addon, done)?;
-        let env = host.config(&app, &addon, alias.as_ref()).await?;
+        let env = match host.config(&app, &addon, alias.as_ref()).await {
+            // Somebody else has removed it since.
+            Err(Error::UnknownResource { .. }) => lodger::Env::default(),
+            env => env?,
+        };
         for failure in &env.failures {
             output::warn(format!("warning: no values from `{}`: {}", failure.hook, failure.message));
         }

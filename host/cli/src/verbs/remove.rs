@@ -32,12 +32,12 @@ impl Remove {
         let app = super::id(&self.app)?;
         let addon = host.resolve(&self.addon)?;
         let alias = self.alias.as_deref().map(super::id).transpose()?;
+        if self.keep_data && !self.dry_run {
+            return self.detach(context, &host, &app, &addon, alias.as_ref()).await;
+        }
         let would = host.would_remove(&app, &addon, alias.as_ref()).await?;
         if self.dry_run {
             return super::dry_run(context, would, &format!("remove {addon} from {app}"));
-        }
-        if self.keep_data {
-            return self.detach(context, &host, &app, &addon, alias.as_ref()).await;
         }
         if would && !consent::destroys(self.yes, &format!("Destroy what {app} has of {addon}?"))? {
             anyhow::bail!("not confirmed; nothing was done");

@@ -38,7 +38,7 @@ impl Rollback {
         output::completed(&id, done)?;
         output::say(context, format!("{id} is {to} again, with what it had then"));
         if context.json {
-            let state = host.addon(&id)?.state;
+            let state = super::now(&host, &id)?.map(|info| info.state);
             output::json(&json!({ "id": id, "from": from, "to": to, "state": state, "changed": true }))?;
         }
         Ok(0)

@@ -60,7 +60,7 @@ impl Upgrade {
             if changed { format!("upgraded {id} from {from} to {to}") } else { format!("{id} is already {to}") },
         );
         if context.json {
-            let state = host.addon(&id)?.state;
+            let state = super::now(&host, &id)?.map(|info| info.state);
             output::json(&json!({ "id": id, "from": from, "to": to, "state": state, "changed": changed }))?;
         }
         Ok(0)
