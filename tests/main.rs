@@ -15,6 +15,8 @@ mod lifecycle;
 #[cfg(test)]
 mod loopback;
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod mutual_tls;
 #[cfg(test)]
 mod probe_suite;

@@ -72,6 +72,7 @@ probes! {
     no_dns => held,
     no_tcp => held,
     no_udp => held,
+    one_at_a_time => together::one_mutating_hook_at_a_time,
     other_addon_data => held,
     overflow_numbers => held,
     panic => answers::a_panic_is_a_fault_with_its_message,

@@ -2,6 +2,7 @@
 
 use lodger::{Add, Outcome};
 
+use super::Probe;
 use crate::support::{Lab, addon, component, id, probe_manifest, run};
 
 const HOSTILE: [&str; 6] =
@@ -56,4 +57,23 @@ fn hostile_addons_at_work_take_nothing_from_a_good_one() {
         let counted = std::fs::read_to_string(lab.data(&good).join("calls/provision")).unwrap();
         assert_eq!(counted, "11");
     });
+}
+
+/// The guest refuses where another of its mutating hooks is at work; read hooks do not wait for them.
+pub async fn one_mutating_hook_at_a_time(name: &str) {
+    let probe = Probe::provider(name).await;
+    assert!(probe.add("first").await.outcome.is_completed());
+    let (host, first, none) = (&probe.host, id("first"), id("none"));
+    let read = async {
+        for _ in 0..5 {
+            let env = host.env(&first).await.unwrap();
+            assert!(env.failures.is_empty(), "{env:?}");
+        }
+    };
+    let (a, b, c, removed, ()) =
+        tokio::join!(probe.add("a"), probe.add("b"), probe.add("c"), host.remove(&none, &probe.id, None), read);
+    assert!([a, b, c].iter().all(|done| done.outcome.is_completed()));
+    assert!(!removed.unwrap().changed);
+    let disabled = host.disable(&probe.id, true).await.unwrap();
+    assert!(disabled.outcome.is_completed(), "{disabled:?}");
 }
