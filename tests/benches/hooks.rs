@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "a benchmark starts the processes it measures")]
 
 mod bare;
+mod growth;
 mod services;
 
 use std::collections::BTreeMap;
@@ -230,6 +231,9 @@ async fn measure() -> anyhow::Result<Figures> {
     figures.add("floor_us", floor_us, None);
     figures.add("durable_us", durable_us, None);
     figures.add("durable_over_floor", ratio, Some(Target::AtMost(1.3)));
+
+    eprintln!("the same calls in a home that is full, beside one that is not");
+    growth::measure(&mut figures).await?;
 
     eprintln!("load from cache against compile");
     loading(&mut figures).await?;

@@ -103,8 +103,10 @@ CREATE TABLE call (
 /// change waits behind them.
 const LOG_DELAY: Duration = Duration::from_millis(200);
 const LOG_BATCH: usize = 256;
-/// After so many calls those of the last one's addon are pruned.
+/// After so many calls those of the last one's addon are pruned, or after one in [`PRUNE_PART`] of those that are kept, where
+/// that is more: to find the one too many takes longer the more are kept.
 const PRUNE_EACH: u32 = 256;
+const PRUNE_PART: u32 = 16;
 /// How long SQLite waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -115,6 +117,7 @@ pub(crate) struct Store {
     wal_index: File,
     /// Calls noted, from a number by chance: a program that makes only one looks now and then, too.
     noted: AtomicU32,
+    prune_each: u32,
 }
 
 /// SQLite's own word for the state of the database; see [`Store::mark`].
@@ -165,8 +168,9 @@ impl Store {
             .name("lodger-log".to_owned())
             .spawn(move || theirs.write_logs())
             .map_err(Error::io("start the thread", "lodger-log"))?;
-        let noted = AtomicU32::new(u32::from_ne_bytes(random()?) % PRUNE_EACH);
-        Ok(Store { shared, thread: Some(thread), reader: Mutex::new(reader), wal_index, noted })
+        let prune_each = (retention.calls / PRUNE_PART).max(PRUNE_EACH);
+        let noted = AtomicU32::new(u32::from_ne_bytes(random()?) % prune_each);
+        Ok(Store { shared, thread: Some(thread), reader: Mutex::new(reader), wal_index, noted, prune_each })
     }
 
     /// Runs `change` in one durable transaction. `action` completes "the store could not …".
@@ -252,7 +256,7 @@ impl Store {
     }
 
     fn is_time_to_prune(&self) -> bool {
-        (self.noted.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(PRUNE_EACH)
+        (self.noted.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(self.prune_each)
     }
 }
 

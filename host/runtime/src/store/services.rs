@@ -49,6 +49,7 @@ CREATE TABLE port (
     PRIMARY KEY (engine, host_port),
     FOREIGN KEY (addon, service, resource) REFERENCES instance(addon, service, resource) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX port_instance ON port (addon, service, resource);
 ";
 
 /// What should become of an instance.
