@@ -173,13 +173,17 @@ impl Lab {
     /// Installs and enables `hooks_all`, the addon that does everything well, after `change` was made to its manifest.
     /// Returns its name.
     pub fn well_behaved(&self, change: impl FnOnce(&mut Value)) -> &'static str {
+        self.lodger(&["install", &self.well_behaved_package(change), "--yes"]).ok();
+        self.lodger(&["enable", "good/probe"]).ok();
+        "good/probe"
+    }
+
+    /// Its package alone.
+    pub fn well_behaved_package(&self, change: impl FnOnce(&mut Value)) -> String {
         let mut manifest = probe_manifest("good", 60_000);
         manifest["config_vars"] = json!(["PROBE_URL", "PROBE_PLAN", "PROBE_REGION"]);
         change(&mut manifest);
-        let package = self.package("hooks_all", &manifest, component("hooks_all"));
-        self.lodger(&["install", package.to_str().unwrap(), "--yes"]).ok();
-        self.lodger(&["enable", "good/probe"]).ok();
-        "good/probe"
+        self.package("hooks_all", &manifest, component("hooks_all")).to_str().unwrap().to_owned()
     }
 
     /// Opens the home in this process.

@@ -21,6 +21,16 @@ pub async fn a_late_trap_is_a_fault(name: &str) {
     assert_eq!(probe.host.addon(&probe.id).unwrap().state.to_string(), "failed{enable}");
 }
 
+pub async fn what_was_written_before_a_trap_is_there_after_it(name: &str) {
+    let probe = Probe::provider(name).await;
+    let told = probe.lab.data(&probe.id).join("does");
+    fs::create_dir(&told).unwrap();
+    fs::write(told.join("provision"), "trap 1").unwrap();
+    assert!(trapped(&probe.add("shop").await.outcome).contains("told to trap"));
+    assert_eq!(fs::read_to_string(told.join("provision")).unwrap(), "trap 0");
+    assert!(probe.add("shop").await.outcome.is_completed());
+}
+
 pub async fn leaving_is_a_fault(name: &str) {
     let probe = Probe::provider(name).await;
     for (app, code) in [("success", 0), ("failure", 1)] {

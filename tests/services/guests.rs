@@ -140,3 +140,26 @@ fn a_guest_that_uses_services_needs_the_line_that_says_so() {
     assert_eq!(problem["hint"], "write \"services\": true under `capabilities` of addon.json");
     site.has_nothing();
 }
+
+pub async fn what_fails_open_leaves_nothing_on_the_engine(probe: &str) {
+    let site = Site::with_policy("[failure]\nunprovision = \"fail-open\"\nurl = \"quarantine(1)\"\n");
+    let mut with_volume =
+        manifest(probe, 120_000, &[json!({ "service_name": "own", "start": "provision", "volumes": ["data:/data"] })]);
+    with_volume["volumes"] = json!([{ "name": "data" }]);
+    let addon = site.install_with(with_volume);
+    site.lodger(&["enable", &addon]).ok();
+    site.lodger(&["add", "shop", &addon]).ok();
+
+    // Asking for its variables has quarantined it. What it runs goes on.
+    assert_eq!(site.state(&addon), "failed{url}");
+    assert_eq!(site.lab.json(&["reconcile"]), json!([]));
+    assert_eq!((site.has("containers").len(), site.has("volumes").len()), (1, 1));
+
+    let removed = site.lodger(&["--json", "remove", "shop", &addon]).ok();
+    assert_eq!(removed.json()["changed"], true);
+    assert!(removed.stderr.contains("`unprovision` of"), "{}", removed.stderr);
+    assert_eq!((site.has("containers").len(), site.has("volumes").len()), (0, 0));
+    site.lodger(&["disable", &addon]).ok();
+    site.lodger(&["uninstall", &addon]).ok();
+    site.has_nothing();
+}

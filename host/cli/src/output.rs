@@ -66,6 +66,7 @@ impl HookFailed {
 
 /// The verb's value, or the failure of the hook it needed.
 pub fn completed<T>(subject: &impl fmt::Display, done: Done<T>) -> Result<T, HookFailed> {
+    gone_on_without(&done);
     let hook = done.call.as_ref().map_or("hook", |call| call.hook);
     match done.outcome {
         Outcome::Completed(value) => Ok(value),
@@ -73,7 +74,14 @@ pub fn completed<T>(subject: &impl fmt::Display, done: Done<T>) -> Result<T, Hoo
     }
 }
 
-/// The same for one of several addons, with what it was about.
+/// What the addon could not clear up, since a hook of it has failed that the verb went on without.
+pub fn gone_on_without<T>(done: &Done<T>) {
+    for how in &done.failed_open {
+        warn(format!("warning: {how}; gone on without it: what the addon has made elsewhere may still be there"));
+    }
+}
+
+/// As [`completed`] for one of several addons, with what it was about.
 pub fn completed_step(step: Step) -> anyhow::Result<()> {
     let why = step.why();
     match (completed(&step.addon, step.done), why) {

@@ -209,6 +209,7 @@ fn state(
     id: &AddonId,
     changed: bool,
     (key, first): (&str, &[AddonId]),
+    failed_open: &[String],
 ) -> anyhow::Result<u8> {
     if context.json {
         let info = now(host, id)?;
@@ -217,9 +218,17 @@ fn state(
         if !first.is_empty() {
             answer.as_object_mut().map(|answer| answer.insert(key.to_owned(), json!(first)));
         }
+        add_failed_open(&mut answer, failed_open);
         output::json(&answer)?;
     }
     Ok(0)
+}
+
+/// Names the hooks that a verb went on without, where there were any.
+fn add_failed_open(answer: &mut serde_json::Value, failed_open: &[String]) {
+    if !failed_open.is_empty() {
+        answer.as_object_mut().map(|answer| answer.insert("failed_open".to_owned(), json!(failed_open)));
+    }
 }
 
 fn others<'a>(addons: &'a [AddonId], id: &AddonId) -> Vec<&'a AddonId> {

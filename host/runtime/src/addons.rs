@@ -11,8 +11,8 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::grant::Grant;
-use crate::hook::{HookName, HookRequest};
-use crate::host::{Call, Host, Locked, not_permitted};
+use crate::hook::{Answer, HookName, HookRequest};
+use crate::host::{Call, Host, Locked};
 use crate::id::{AddonId, Id};
 use crate::lifecycle::{self, AddonState, ResourceState};
 use crate::outcome::{Outcome, Report};
@@ -35,6 +35,8 @@ pub struct Done<T> {
     pub changed: bool,
     /// The call that decided it, where a guest was entered.
     pub call: Option<CallNote>,
+    /// The hooks without which the verb went on, since their failure policy says so, and how each has failed.
+    pub failed_open: Vec<String>,
 }
 
 /// What to tell about a call.
@@ -48,16 +50,40 @@ pub struct CallNote {
 
 impl<T> Done<T> {
     pub(crate) fn already(value: T) -> Done<T> {
-        Done { outcome: Outcome::Completed(value), changed: false, call: None }
+        Done { changed: false, ..Done::without_call(value) }
     }
 
     pub(crate) fn without_call(value: T) -> Done<T> {
-        Done { outcome: Outcome::Completed(value), changed: true, call: None }
+        Done { outcome: Outcome::Completed(value), changed: true, call: None, failed_open: Vec::new() }
     }
 
     pub(crate) fn by<A>(hook: HookName, call: Call<A>, into: impl FnOnce(A) -> T) -> Done<T> {
         let note = CallNote { id: call.id, hook: hook.name(), report: call.report, log: call.log };
-        Done { outcome: call.outcome.map(into), changed: true, call: Some(note) }
+        Done { outcome: call.outcome.map(into), changed: true, call: Some(note), failed_open: Vec::new() }
+    }
+
+    pub(crate) fn map<U>(self, into: impl FnOnce(T) -> U) -> Done<U> {
+        let Done { outcome, changed, call, failed_open } = self;
+        Done { outcome: outcome.map(into), changed, call, failed_open }
+    }
+
+    /// After others of the same verb, without which it may have gone on.
+    pub(crate) fn after(mut self, failed_open: &mut Vec<String>) -> Done<T> {
+        failed_open.append(&mut self.failed_open);
+        Done { failed_open: std::mem::take(failed_open), ..self }
+    }
+}
+
+impl Done<()> {
+    /// By a hook that the host may have gone on without.
+    pub(crate) fn by_or_without(hook: HookName, addon: &AddonId, call: Call<Answer>) -> Done<()> {
+        let without = call.failed_open.then(|| format!("`{hook}` of {addon} {}", call.outcome));
+        let mut done = Done::by(hook, call, drop);
+        if let Some(how) = without {
+            done.outcome = Outcome::Completed(());
+            done.failed_open.push(how);
+        }
+        done
     }
 }
 
@@ -263,16 +289,19 @@ impl Host {
         if !self.check_disable(&locked, force)? {
             return Ok(Done::already(()));
         }
+        let mut failed_open = Vec::new();
         for resource in self.store.resources_of_addon(id)? {
             if resource.state == ResourceState::Detached {
                 continue;
             }
             let done = self.unprovision(&locked, &resource, crate::resources::Reason::Disabled).await?;
+            let done = done.after(&mut failed_open);
             if !done.outcome.is_completed() {
                 return Ok(done);
             }
+            failed_open = done.failed_open;
         }
-        self.disable_locked(&locked).await
+        Ok(self.disable_locked(&locked).await?.after(&mut failed_open))
     }
 
     /// Disables an addon no app uses.
@@ -298,10 +327,11 @@ impl Host {
             return Ok(Done::without_call(()));
         }
         let call = self.call_locked(locked, HookRequest::Disable, None).await?;
-        if call.outcome.is_completed() {
+        let done = Done::by_or_without(HookName::Disable, id, call);
+        if done.outcome.is_completed() {
             self.services.end(id, None, Wanted::Stopped).await?;
         }
-        Ok(Done::by(HookName::Disable, call, drop))
+        Ok(done)
     }
 
     /// Whether [`Host::disable`] would change anything; does nothing.
@@ -328,26 +358,23 @@ impl Host {
             return Err(Error::InUse { addon: id.clone(), apps: apps.into_iter().collect() });
         }
         if !lifecycle::permits(&locked.state, HookName::Disable) {
-            return Err(not_permitted(&locked.addon, &locked.state, "disable", "enabled"));
+            return Err(self.not_permitted(&locked.addon, &locked.state, "disable", "enabled"));
         }
         Ok(true)
     }
 
     /// Asks an enabled addon for its health, and notes whether it is degraded. `None` when it has no such hook.
-    pub async fn check_health(&self, id: &AddonId) -> Result<Option<Call<crate::Answer>>> {
+    pub async fn check_health(&self, id: &AddonId) -> Result<Option<Call<Answer>>> {
         let (addon, now) = self.registry.get(self, id).await?;
         if !addon.grant.hooks.contains(&HookName::Health) || !now.state.is_enabled() {
             return Ok(None);
         }
         let call = self.call(id, HookRequest::Health).await?;
-        let healthy = matches!(&call.outcome, Outcome::Completed(crate::Answer::Health(report))
+        let healthy = matches!(&call.outcome, Outcome::Completed(Answer::Health(report))
             if report.status == crate::HealthStatus::Healthy);
-        let state = if healthy { AddonState::Enabled } else { AddonState::Degraded };
-        if state != now.state {
-            let locked = self.lock(id).await?;
-            if locked.state.is_enabled() {
-                self.store.set_addon_state(id, &state)?;
-            }
+        if healthy != (now.state == AddonState::Enabled) {
+            let _locked = self.lock(id).await?;
+            self.store.note_health(id, healthy)?;
         }
         Ok(Some(call))
     }

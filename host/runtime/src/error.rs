@@ -41,6 +41,8 @@ pub enum Error {
     InvalidOption(String),
     #[error("addon `{addon}` is {state}; `{verb}` needs it {needs}")]
     NotPermitted { addon: AddonId, state: String, verb: &'static str, needs: &'static str, hint: String },
+    #[error("addon `{addon}` is quarantined: its hook `{hook}` has failed {}", in_a_row(*times))]
+    Quarantined { addon: AddonId, hook: &'static str, times: u32 },
     #[error("addon `{addon}` of app `{app}` is {state}")]
     ResourceState { app: Id, addon: AddonId, state: String, hint: String },
     #[error("addon `{addon}` does not export the hook `{hook}`")]
@@ -186,6 +188,7 @@ impl Error {
             Error::UnknownPlan { .. } => ("unknown-plan", NotFound),
             Error::InvalidOption(_) => ("invalid-option", Invalid),
             Error::NotPermitted { .. } => ("not-permitted", Conflict),
+            Error::Quarantined { .. } => ("quarantined", Conflict),
             Error::ResourceState { .. } => ("resource-state", Conflict),
             Error::HookMissing { .. } => ("hook-missing", Conflict),
             Error::Busy { .. } => ("busy", Busy),
@@ -294,6 +297,9 @@ impl Error {
                     .to_owned()
             }
             Error::HookMissing { hook: "suspend" | "resume", .. } => "its component exports no `plans`".to_owned(),
+            Error::Quarantined { addon, .. } => {
+                format!("`lodger enable {addon}` lets it try again; `lodger calls {addon}` shows how it has failed")
+            }
             Error::Busy { .. } | Error::TooManyCalls { .. } => "ask again later; nothing has been done".to_owned(),
             Error::SlotTaken { holder, .. } => format!("`lodger disable {holder}` first"),
             Error::InUse { .. } => "remove it from them first, or use --force".to_owned(),
@@ -409,6 +415,10 @@ fn shortened(mut items: Vec<String>) -> Vec<String> {
 
 fn count(number: usize, what: &str) -> String {
     if number == 1 { format!("one {what}") } else { format!("{number} {what}s") }
+}
+
+fn in_a_row(times: u32) -> String {
+    if times == 1 { "once".to_owned() } else { format!("{times} times in a row") }
 }
 
 /// What a service said last, for a message.

@@ -10,6 +10,8 @@
 //!            ── 6 sandbox.run(...)             → guest → Outcome
 //!            ── 7 store.finished(call, outcome, effects)
 //! ```
+//!
+//! From 5 on it goes round again where the hook's failure policy says so.
 
 mod record;
 mod section;
@@ -18,6 +20,7 @@ mod services;
 pub use services::ServiceLog;
 
 use std::any::Any;
+use std::ops::ControlFlow;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,14 +31,15 @@ use wasmtime::Store as WasmStore;
 use wasmtime::component::InstancePre;
 
 use self::record::{Keeper, accept, close, new_call_id};
-use self::section::{Section, enter};
+use self::section::{Finished, Section, enter};
 use crate::compiler::{self, Compiler};
 use crate::error::{Error, Result};
+use crate::failure::{Next, Tries};
 use crate::home::Home;
 use crate::hook::{Answer, HookName, HookRequest};
 use crate::id::AddonId;
 use crate::key::random;
-use crate::lifecycle::{self, AddonState};
+use crate::lifecycle::{self, AddonState, ResourceState};
 use crate::limits::Limit;
 use crate::lock::{HOLDER_BYTES, Held};
 use crate::network::{Endpoints, Reach};
@@ -114,6 +118,8 @@ pub struct Call<T> {
     pub report: Report,
     /// What the guest wrote to stdout and stderr, escaped and redacted.
     pub log: Vec<String>,
+    /// The outcome is a fault, and the host goes on as if the hook had completed: its failure policy says so.
+    pub failed_open: bool,
 }
 
 /// What a call may do to the data directory.
@@ -210,17 +216,37 @@ impl Host {
         data: Size,
         request: HookRequest,
     ) -> Result<Call<Answer>> {
-        permit(addon, state, request.hook())?;
-        let _slot = self.slot().await?;
-        let room = self.room(addon, request.hook().name(), None).about(&request);
-        let call = self.record(addon, request.hook().name(), request.key());
+        self.permit(addon, state, request.hook())?;
+        let mut tries = Tries::default();
+        loop {
+            let once = self.call_reading_once(addon, data, &request, tries.before).await;
+            match tries.after(once) {
+                ControlFlow::Break(call) => return call,
+                ControlFlow::Continue(pause) => tokio::time::sleep(pause).await,
+            }
+        }
+    }
 
-        let mut ended = enter(&self.sandbox, addon, room, &request).await;
-        accept(addon, &request, &mut ended);
+    async fn call_reading_once(
+        &self,
+        addon: &Arc<Addon>,
+        data: Size,
+        request: &HookRequest,
+        before: u32,
+    ) -> Result<(Call<Answer>, Next)> {
+        let hook = request.hook();
+        let _slot = self.slot().await?;
+        let room = self.room(addon, hook.name(), None).about(request);
+        let call = self.record(addon, hook.name(), request.key());
+
+        let mut ended = enter(&self.sandbox, addon, room, request).await;
+        accept(addon, request, &mut ended);
+        let next = self.policy.failure.of(hook).next(&ended.outcome, before);
         (ended.report.data_bytes, ended.report.data_files) = (data.bytes, data.files);
-        let (row, call) = close(call, ended, addon);
+        let (row, call) = close(call, ended, addon, next);
         self.store.log(row);
-        Ok(call)
+        self.count(addon, hook, next);
+        Ok((call, next))
     }
 
     /// Only a resource of the store is provisioned: what the guest makes must be found again. Unprovisioning what is not
@@ -241,23 +267,66 @@ impl Host {
         request: HookRequest,
         new: Option<ResourceRow>,
     ) -> Result<Call<Answer>> {
+        self.permit(&locked.addon, &locked.state, request.hook())?;
+        let found = self.state_before(&locked.addon, &request)?;
+        let mut tries = Tries::default();
+        loop {
+            let once = self.call_locked_once(locked, &request, found.clone(), new.as_ref(), tries.before).await;
+            match tries.after(once) {
+                ControlFlow::Break(call) => return call,
+                ControlFlow::Continue(pause) => tokio::time::sleep(pause).await,
+            }
+        }
+    }
+
+    async fn call_locked_once(
+        &self,
+        locked: &Locked,
+        request: &HookRequest,
+        found: Option<ResourceState>,
+        new: Option<&ResourceRow>,
+        before: u32,
+    ) -> Result<(Call<Answer>, Next)> {
         let (addon, hook) = (&locked.addon, request.hook());
-        permit(addon, &locked.state, hook)?;
-        let before = self.state_before(addon, &request)?;
-        let chosen = self.chosen_for(addon, &request).await;
+        let chosen = self.chosen_for(addon, request).await;
         let slot = self.slot().await?;
         self.repair_services(locked).await?;
-        let room = self.room(addon, hook.name(), Some(self.quota(locked)?)).about(&request).with_place(chosen);
+        let room = self.room(addon, hook.name(), Some(self.quota(locked)?)).about(request).with_place(chosen);
         let row = self.record(addon, hook.name(), request.key());
-        self.store.started(&row, lifecycle::during(hook), lifecycle::resource_during(hook), new.as_ref())?;
+        self.store.started(&row, lifecycle::during(hook), lifecycle::resource_during(hook), new)?;
 
-        let held = (locked.held.clone(), slot);
-        let (sandbox, keeper, addon) = (self.sandbox.clone(), self.keeper(), addon.clone());
-        let (call, gone) = Section { sandbox, keeper, addon, room, request, before, row, held }.run().await;
+        let section = Section {
+            sandbox: self.sandbox.clone(),
+            keeper: self.keeper(),
+            addon: addon.clone(),
+            room,
+            request: request.clone(),
+            found,
+            row,
+            policy: self.policy.failure.of(hook),
+            before,
+            held: (locked.held.clone(), slot),
+        };
+        let Finished { call, next, gone } = section.run().await;
         if gone {
             self.clear_services(locked).await;
         }
-        Ok(call)
+        self.count(addon, hook, next);
+        Ok((call, next))
+    }
+
+    /// Quarantines an addon where a call was the last of too many faults in a row. Nothing is to be told where that cannot
+    /// be noted: the next fault counts as well.
+    fn count(&self, addon: &Addon, hook: HookName, next: Next) {
+        let Next::Counts(most) = next else { return };
+        match self.store.quarantine(&addon.id, hook, most) {
+            Ok(true) => tracing::warn!(addon = addon.name, hook = hook.name(), most, "an addon is quarantined"),
+            Ok(false) => {}
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(addon = addon.name, error, "cannot note a quarantine");
+            }
+        }
     }
 
     /// Runs an addon in the same sandbox (its grant, limits, data directory) for an embedder's own WIT world.
@@ -265,7 +334,7 @@ impl Host {
     /// `enter` gets the store and the pre-linked component: wrap it in your own `…Pre` and call your exports. `extension` is
     /// your state for the functions you linked, found again by [`Guest::extension_mut`]. With [`Access::ReadWrite`] the
     /// addon's lock is held meanwhile. `name` picks the deadline, as a hook's name does. Where the future is dropped, the call
-    /// ends there.
+    /// ends there. The failure policies of hooks are not for such calls: what becomes of a fault is yours to decide.
     ///
     /// # Errors
     /// As for [`Host::call`].
@@ -283,7 +352,7 @@ impl Host {
         };
         let (addon, now) = self.registry.get(self, addon).await?;
         if !now.state.is_enabled() {
-            return Err(not_permitted(&addon, &now.state, "call", "enabled"));
+            return Err(self.not_permitted(&addon, &now.state, "call", "enabled"));
         }
         let component =
             addon.component.as_ref().ok_or(Error::HookMissing { addon: addon.id.clone(), hook: "component" })?;
@@ -297,7 +366,7 @@ impl Host {
             addon.count(Size { bytes: ended.report.data_bytes, files: ended.report.data_files });
         }
         let log = ended.log.lines(addon.settings.secrets());
-        Ok(Call { id, outcome: ended.outcome, report: ended.report, log })
+        Ok(Call { id, outcome: ended.outcome, report: ended.report, log, failed_open: false })
     }
 
     /// Takes the addon's lock, notes what was cut off under it before, takes back an upgrade that was, and looks at the addon
@@ -403,6 +472,42 @@ impl Host {
         &self.sandbox.engine
     }
 
+    pub(crate) fn permit(&self, addon: &Addon, state: &AddonState, hook: HookName) -> Result<()> {
+        if !lifecycle::permits(state, hook) {
+            let needs = if hook == HookName::Enable { "installed" } else { "enabled" };
+            return Err(self.not_permitted(addon, state, hook.name(), needs));
+        }
+        if !addon.grant.hooks.contains(&hook) {
+            return Err(Error::HookMissing { addon: addon.id.clone(), hook: hook.name() });
+        }
+        Ok(())
+    }
+
+    pub(crate) fn not_permitted(
+        &self,
+        addon: &Addon,
+        state: &AddonState,
+        verb: &'static str,
+        needs: &'static str,
+    ) -> Error {
+        if let Some(quarantined) = self.quarantined(&addon.id, state).transpose() {
+            return quarantined.unwrap_or_else(|error| error);
+        }
+        let hint = state.way_on(&addon.id);
+        Error::NotPermitted { addon: addon.id.clone(), state: state.to_string(), verb, needs, hint }
+    }
+
+    /// What an addon that is quarantined in this state answers to nearly everything.
+    pub(crate) fn quarantined(&self, id: &AddonId, state: &AddonState) -> Result<Option<Error>> {
+        Ok(match state {
+            AddonState::Failed(hook) if state.is_quarantined() => {
+                let times = self.store.quarantined_after(id)?;
+                Some(Error::Quarantined { addon: id.clone(), hook: hook.name(), times })
+            }
+            _ => None,
+        })
+    }
+
     pub fn policy(&self) -> &Policy {
         &self.policy
     }
@@ -419,22 +524,6 @@ impl Host {
         self.store.set_meta("identity", &self.home.identity)?;
         Ok(true)
     }
-}
-
-pub(crate) fn permit(addon: &Addon, state: &AddonState, hook: HookName) -> Result<()> {
-    if !lifecycle::permits(state, hook) {
-        let needs = if hook == HookName::Enable { "installed" } else { "enabled" };
-        return Err(not_permitted(addon, state, hook.name(), needs));
-    }
-    if !addon.grant.hooks.contains(&hook) {
-        return Err(Error::HookMissing { addon: addon.id.clone(), hook: hook.name() });
-    }
-    Ok(())
-}
-
-pub(crate) fn not_permitted(addon: &Addon, state: &AddonState, verb: &'static str, needs: &'static str) -> Error {
-    let hint = state.way_on(&addon.id);
-    Error::NotPermitted { addon: addon.id.clone(), state: state.to_string(), verb, needs, hint }
 }
 
 /// What a sealed private value is bound to.

@@ -11,6 +11,7 @@ mod crash;
 pub mod engine;
 mod env;
 mod error;
+mod failure;
 mod grant;
 mod guest_log;
 mod home;
@@ -55,6 +56,7 @@ pub use bindings::{
 };
 pub use env::is_allowed as is_variable_allowed;
 pub use error::{Error, Kind, Result};
+pub use failure::{FailurePolicies, FailurePolicy};
 pub use grant::{Grant, Line, human_bytes};
 pub use hook::{Answer, HookName, HookRequest, ResourceRef};
 pub use host::{Access, Call, Config, Host, ServiceLog};

@@ -9,6 +9,9 @@
 //!                 failed{enable} / interrupted{enable}   failed{disable} / interrupted{disable}
 //!                         ╰── enable or disable again ──╯
 //!
+//!                     faults of another hook in a row
+//! enabled, degraded ──────────────────────────────────→ failed{that hook}: quarantined, until enabled again
+//!
 //!                              upgrade, rollback
 //! installed, enabled, degraded ──────────────────→ upgrading ──→ as before, in this version or the other
 //!
@@ -113,6 +116,11 @@ pub fn during(hook: HookName) -> Option<AddonState> {
     }
 }
 
+/// The state after faults in a row that a policy does not put up with; `None` where the addon is not called anyway.
+pub fn quarantined(state: &AddonState, hook: HookName) -> Option<AddonState> {
+    state.is_enabled().then_some(AddonState::Failed(hook))
+}
+
 /// The state after a hook; `None` where the addon's state does not change.
 pub fn after(hook: HookName, completed: bool) -> Option<AddonState> {
     match (hook, completed) {
@@ -198,6 +206,16 @@ impl AddonState {
         }
     }
 
+    /// Not called any more since a hook has failed too often in a row. Other failures of an addon are of the hooks that lead
+    /// out of them.
+    pub fn is_quarantined(&self) -> bool {
+        match self {
+            AddonState::Failed(HookName::Enable | HookName::Disable | HookName::Upgrade) => false,
+            AddonState::Failed(_) => true,
+            _ => false,
+        }
+    }
+
     pub fn is_enabled(&self) -> bool {
         matches!(self, AddonState::Enabled | AddonState::Degraded)
     }
@@ -219,6 +237,7 @@ impl AddonState {
             AddonState::Failed(HookName::Upgrade) | AddonState::Interrupted(HookName::Upgrade) => {
                 format!("`lodger reconcile {addon}` takes it back to the version before")
             }
+            state if state.is_quarantined() => format!("`lodger enable {addon}` lets it try again"),
             AddonState::Failed(hook) | AddonState::Interrupted(hook) => {
                 format!("`lodger {hook} {addon}` again, or `lodger calls {addon}` to see why")
             }

@@ -46,7 +46,7 @@ impl Refused {
             GuestError::Conflict(text) => ("conflict", text),
             GuestError::Denied(text) => ("denied", text),
             GuestError::Exhausted(text) => ("exhausted", text),
-            GuestError::Unavailable(text) => ("unavailable", text),
+            GuestError::Unavailable(text) => (UNAVAILABLE, text),
             GuestError::Other(text) => ("other", text),
         };
         Refused { code: code.to_owned(), message: shown(&redact(&message, secrets), MESSAGE_MAX) }
@@ -56,6 +56,15 @@ impl Refused {
 /// The name of a call that did what was asked, in the record of calls.
 pub(crate) const COMPLETED: &str = "completed";
 
+const TRAPPED: &str = "trapped";
+const DEADLINE_EXCEEDED: &str = "deadline-exceeded";
+const LIMIT_EXCEEDED: &str = "limit-exceeded";
+/// The names of calls that ended in a fault.
+pub(crate) const FAULTS: [&str; 3] = [TRAPPED, DEADLINE_EXCEEDED, LIMIT_EXCEEDED];
+
+/// Code of a [`Refused`] that may be none the next time.
+const UNAVAILABLE: &str = "unavailable";
+
 /// Code of a [`Refused`] whose answer broke a rule of the WIT package.
 pub const BAD_ANSWER: &str = "bad-answer";
 
@@ -64,14 +73,27 @@ impl<T> Outcome<T> {
         match self {
             Outcome::Completed(_) => COMPLETED,
             Outcome::Refused(_) => "refused",
-            Outcome::Trapped { .. } => "trapped",
-            Outcome::DeadlineExceeded { .. } => "deadline-exceeded",
-            Outcome::LimitExceeded { .. } => "limit-exceeded",
+            Outcome::Trapped { .. } => TRAPPED,
+            Outcome::DeadlineExceeded { .. } => DEADLINE_EXCEEDED,
+            Outcome::LimitExceeded { .. } => LIMIT_EXCEEDED,
         }
     }
 
     pub const fn is_completed(&self) -> bool {
         matches!(self, Outcome::Completed(_))
+    }
+
+    /// The guest did not come to an end by itself, with an answer or a refusal.
+    pub const fn is_fault(&self) -> bool {
+        match self {
+            Outcome::Completed(_) | Outcome::Refused(_) => false,
+            Outcome::Trapped { .. } | Outcome::DeadlineExceeded { .. } | Outcome::LimitExceeded { .. } => true,
+        }
+    }
+
+    /// The hook says that asking again later may succeed.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Outcome::Refused(refused) if refused.code == UNAVAILABLE)
     }
 
     /// Exit code of a command that ends so: 0 done, 1 refused, 3 the guest trapped or broke a limit.

@@ -7,7 +7,7 @@ use crate::addons::Done;
 use crate::bindings::{ChangePlanRequest, ResourceInfo};
 use crate::error::{Error, Result};
 use crate::hook::{HookName, HookRequest};
-use crate::host::{Host, Locked, permit, resource_place};
+use crate::host::{Host, Locked, resource_place};
 use crate::id::{AddonId, Id};
 use crate::lifecycle::{self, ResourceState};
 use crate::manifest::Plan;
@@ -115,7 +115,7 @@ impl Host {
         if rests && row.plan.as_ref() == Some(&plan.name) {
             return Ok(None);
         }
-        permit(addon, &locked.state, HookName::ChangePlan)?;
+        self.permit(addon, &locked.state, HookName::ChangePlan)?;
         let request = HookRequest::ChangePlan(self.change_plan_request(addon, row, plan)?);
         self.state_before(addon, &request)?;
         Ok(Some(request))
@@ -132,7 +132,7 @@ impl Host {
         if row.state == if suspend { ResourceState::Suspended } else { ResourceState::Active } {
             return Ok(None);
         }
-        permit(&locked.addon, &locked.state, hook)?;
+        self.permit(&locked.addon, &locked.state, hook)?;
         let of = self.resource_info(&locked.addon, row)?;
         let request = if suspend { HookRequest::Suspend(of) } else { HookRequest::Resume(of) };
         self.state_before(&locked.addon, &request)?;

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::failure::FailurePolicies;
 use crate::id::Id;
 use crate::limits::{DEADLINE_CEILING_MS, Limit, Limits};
 use crate::outbound::Pattern;
@@ -48,6 +49,8 @@ pub struct Policy {
     pub network: Vec<Pattern>,
     /// Addresses that may be dialled although they are not for the public.
     pub network_addresses: Vec<IpNet>,
+    /// What is done when a hook fails.
+    pub failure: FailurePolicies,
     pub retention: Retention,
     /// Slots that addons may fill; none by default.
     pub slots: Vec<Id>,
@@ -94,6 +97,7 @@ impl Default for Policy {
             services: ServicePolicy::default(),
             network: Vec::new(),
             network_addresses: Vec::new(),
+            failure: FailurePolicies::default(),
             retention: Retention { snapshots: 1, calls: 10_000, call_days: 90 },
             slots: Vec::new(),
             looser: Vec::new(),
@@ -109,6 +113,7 @@ struct File {
     engine: Vec<services::Engine>,
     apps: services::Apps,
     registry: Vec<services::RegistryFile>,
+    failure: BTreeMap<String, String>,
     retention: RetentionFile,
 }
 
@@ -162,6 +167,13 @@ impl Policy {
     /// host_ports = "16000-16999"
     /// capabilities = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]
     /// egress = false
+    ///
+    /// [failure]                     # what is done when a hook fails
+    /// default = "fail-closed"       # of hooks that are not named
+    /// provision = "retry(3)"
+    /// url = "fail-open"
+    /// unprovision = "fail-open"
+    /// health = "quarantine(3)"      # after so many faults in a row
     ///
     /// [retention]
     /// snapshots = 1                 # earlier versions of an addon kept to go back to; 0: none
@@ -221,6 +233,7 @@ impl Policy {
             policy.looser.push(format!("grant.slots: `{slot}`"));
             policy.slots.push(slot);
         }
+        policy.failure = FailurePolicies::read(&file.failure, &mut policy.looser).map_err(invalid)?;
         let (kept, asked) = (&mut policy.retention, file.retention);
         kept.snapshots = asked.snapshots.unwrap_or(kept.snapshots);
         kept.calls = asked.calls.unwrap_or(kept.calls);

@@ -44,7 +44,7 @@ impl Host {
                 repairs.push(Repair::by(hook, &id, Some(key), "failed", Some(why)));
                 continue;
             }
-            if crate::host::permit(&locked.addon, &locked.state, hook).is_err() {
+            if self.permit(&locked.addon, &locked.state, hook).is_err() {
                 continue;
             }
             let outcome = match hook {

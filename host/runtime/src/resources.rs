@@ -8,6 +8,7 @@ use crate::addons::Done;
 use crate::bindings::{Pair, ProvisionRequest, UnprovisionRequest};
 use crate::env;
 use crate::error::{Error, Result};
+use crate::failure::FailurePolicy;
 use crate::grant::Grant;
 use crate::hook::{Answer, HookName, HookRequest, ResourceRef};
 use crate::host::{Host, Locked, now_ms, resource_place};
@@ -113,6 +114,8 @@ pub struct EnvFailure {
     pub addon: AddonId,
     pub hook: &'static str,
     pub message: String,
+    /// The app is to do without: the hook's failure policy says so.
+    pub failed_open: bool,
     #[serde(skip)]
     pub exit_code: u8,
 }
@@ -146,12 +149,13 @@ impl Host {
         let request = provision_request(&locked.addon, &row);
         let call = self.call_locked(locked, HookRequest::Provision(request), Some(row.clone())).await?;
         let done = Done::by(HookName::Provision, call, |_| ());
+        let mut failed_open = Vec::new();
         match &done.outcome {
             Outcome::Completed(()) => {}
             // Its own refusal promises that there is nothing.
             Outcome::Refused(refused) if refused.code != crate::outcome::BAD_ANSWER => {}
             _ => {
-                self.unprovision(locked, &row, Reason::Undone).await?;
+                failed_open = self.unprovision(locked, &row, Reason::Undone).await?.failed_open;
             }
         }
         let now = self.find(&row.app, &row.addon, row.alias.as_ref())?;
@@ -160,7 +164,7 @@ impl Host {
             (Outcome::Completed(()), None) => return Err(Error::TaskLost),
             (failed, _) => failed.map(|()| Resource::from(row)),
         };
-        Ok(Done { outcome, changed: done.changed, call: done.call })
+        Ok(Done { outcome, changed: done.changed, call: done.call, failed_open })
     }
 
     /// Whether [`Host::add`] would change anything; does nothing.
@@ -172,7 +176,7 @@ impl Host {
     /// The resource as it would be: the one already there, one to try again, or a new one.
     fn check_add(&self, locked: &Locked, add: &Add) -> Result<ResourceRow> {
         let addon = &locked.addon;
-        crate::host::permit(addon, &locked.state, HookName::Provision)?;
+        self.permit(addon, &locked.state, HookName::Provision)?;
         check_options(&add.options)?;
         let plan = match (&add.plan, addon.manifest.plans.first()) {
             (None, first) => first.map(|plan| plan.name.clone()),
@@ -238,7 +242,7 @@ impl Host {
         if self.find(app, addon, alias)?.is_none() {
             return Ok(false);
         }
-        crate::host::permit(&locked.addon, &locked.state, HookName::Unprovision).map(|()| true)
+        self.permit(&locked.addon, &locked.state, HookName::Unprovision).map(|()| true)
     }
 
     pub(crate) async fn unprovision(&self, locked: &Locked, row: &ResourceRow, reason: Reason) -> Result<Done<()>> {
@@ -246,7 +250,7 @@ impl Host {
         let id = if reason == Reason::Undone { None } else { row.guest_id.clone() };
         let request = UnprovisionRequest { key: row.key.clone(), id, reason };
         let call = self.call_locked(locked, HookRequest::Unprovision(request), None).await?;
-        Ok(Done::by(HookName::Unprovision, call, drop))
+        Ok(Done::by_or_without(HookName::Unprovision, &row.addon, call))
     }
 
     fn find(&self, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<Option<ResourceRow>> {
@@ -363,7 +367,10 @@ impl Host {
     }
 
     async fn ask(&self, row: &ResourceRow, env: &mut Env) {
-        let fail = |hook, message: String, exit_code| EnvFailure { addon: row.addon.clone(), hook, message, exit_code };
+        let fail = |hook, message: String, exit_code| {
+            let addon = row.addon.clone();
+            EnvFailure { addon, hook, message, failed_open: false, exit_code }
+        };
         let asked = async {
             let (addon, _) = self.registry.get(self, &row.addon).await?;
             Ok::<_, Error>((self.reference(row)?, addon))
@@ -382,7 +389,12 @@ impl Host {
                 _ => HookRequest::ConfigVars(resource.clone()),
             };
             match self.call(&row.addon, request).await {
-                Err(error) => env.failures.push(fail(hook.name(), error.to_string(), error.exit_code())),
+                Err(error) => {
+                    let open = self.policy.failure.of(hook) == FailurePolicy::FailOpen;
+                    let failed_open = open && matches!(error, Error::Quarantined { .. });
+                    let failure = fail(hook.name(), error.to_string(), error.exit_code());
+                    env.failures.push(EnvFailure { failed_open, ..failure });
+                }
                 Ok(call) => match call.outcome {
                     Outcome::Completed(Answer::Url(url)) => {
                         let first = addon.grant.config_vars.first().map(|name| in_app(name));
@@ -391,7 +403,10 @@ impl Host {
                     Outcome::Completed(Answer::ConfigVars(vars)) => {
                         env.variables.extend(vars.into_iter().map(|var| (in_app(&var.name), var.value)));
                     }
-                    other => env.failures.push(fail(hook.name(), other.to_string(), other.exit_code())),
+                    other => {
+                        let failure = fail(hook.name(), other.to_string(), other.exit_code());
+                        env.failures.push(EnvFailure { failed_open: call.failed_open, ..failure });
+                    }
                 },
             }
         }

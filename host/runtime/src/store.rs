@@ -10,6 +10,7 @@
 //!
 //! Power-loss order: WAL with `synchronous=FULL` makes a commit durable before it is reported; a torn one never happened.
 
+mod failures;
 mod rows;
 mod services;
 mod slots;
@@ -56,6 +57,8 @@ CREATE TABLE addon (
     grant_digest TEXT NOT NULL,
     state TEXT NOT NULL,
     running TEXT,
+    quarantined_after INTEGER NOT NULL DEFAULT 0,
+    forgiven TEXT NOT NULL DEFAULT '',
     revision INTEGER NOT NULL,
     data_bytes INTEGER NOT NULL,
     data_files INTEGER NOT NULL,
@@ -129,6 +132,8 @@ struct Shared {
     writer: Mutex<Connection>,
     retention: Retention,
     waiting: Mutex<Waiting>,
+    /// Held by whoever writes what waits.
+    writing: Mutex<()>,
     wake: Condvar,
 }
 
@@ -161,8 +166,13 @@ impl Store {
         let mut wal_index = path.as_os_str().to_owned();
         wal_index.push("-shm");
         let wal_index = File::open(&wal_index).map_err(Error::io("open", &wal_index))?;
-        let shared =
-            Arc::new(Shared { writer: Mutex::new(writer), retention, waiting: Mutex::default(), wake: Condvar::new() });
+        let shared = Arc::new(Shared {
+            writer: Mutex::new(writer),
+            retention,
+            waiting: Mutex::default(),
+            writing: Mutex::default(),
+            wake: Condvar::new(),
+        });
         let theirs = shared.clone();
         let thread = std::thread::Builder::new()
             .name("lodger-log".to_owned())
@@ -274,23 +284,27 @@ impl Drop for Store {
 impl Shared {
     /// The logging thread: waits for a record, gives others some time to come, writes them together.
     fn write_logs(&self) {
-        let mut waiting = lock(&self.waiting);
-        while !waiting.closing {
+        let mut closing = false;
+        while !closing {
+            let waiting = lock(&self.waiting);
             let idle = |waiting: &mut Waiting| waiting.calls.is_empty() && waiting.prune.is_empty() && !waiting.closing;
-            waiting = self.wake.wait_while(waiting, idle).unwrap_or_else(PoisonError::into_inner);
+            let waiting = self.wake.wait_while(waiting, idle).unwrap_or_else(PoisonError::into_inner);
             let open = |waiting: &mut Waiting| !waiting.closing;
             let woken = self.wake.wait_timeout_while(waiting, LOG_DELAY, open);
-            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
-            let (calls, prune) = (std::mem::take(&mut waiting.calls), std::mem::take(&mut waiting.prune));
+            let mut waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+            closing = waiting.closing;
+            let prune = std::mem::take(&mut waiting.prune);
             drop(waiting);
-            self.write_log(&calls);
+            self.write_waiting();
             self.prune(&prune);
-            waiting = lock(&self.waiting);
         }
-        let (calls, prune) = (std::mem::take(&mut waiting.calls), std::mem::take(&mut waiting.prune));
-        drop(waiting);
+    }
+
+    /// All records that were handed over before are written after this, whoever has written them.
+    fn write_waiting(&self) {
+        let _writing = lock(&self.writing);
+        let calls = std::mem::take(&mut lock(&self.waiting).calls);
         self.write_log(&calls);
-        self.prune(&prune);
     }
 
     fn prune(&self, addons: &BTreeSet<String>) {

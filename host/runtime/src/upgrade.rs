@@ -90,11 +90,11 @@ impl Host {
                     self.take_back(id).await?;
                     return Err(error);
                 }
-                Ok(Done { outcome: Outcome::Completed(what), changed: true, call: done.call })
+                Ok(done.map(|()| what))
             }
             failed => {
                 self.take_back(id).await?;
-                failed.map(|done| Done { outcome: done.outcome.map(|()| what), changed: false, call: done.call })
+                failed.map(|done| Done { changed: false, ..done.map(|()| what) })
             }
         }
     }
@@ -137,10 +137,10 @@ impl Host {
             return Err(Error::Downgrade { addon: id.clone(), installed, offered });
         }
         if !matches!(locked.state, AddonState::Installed | AddonState::Enabled | AddonState::Degraded) {
-            return Err(crate::host::not_permitted(addon, &locked.state, "upgrade", "installed or enabled"));
+            return Err(self.not_permitted(addon, &locked.state, "upgrade", "installed or enabled"));
         }
         if locked.state.is_enabled() && incoming.grant.replaces != addon.grant.replaces {
-            return Err(crate::host::not_permitted(addon, &locked.state, "an upgrade to another slot", "disabled"));
+            return Err(self.not_permitted(addon, &locked.state, "an upgrade to another slot", "disabled"));
         }
         let resources = self.store.resources_of_addon(id)?;
         still_there(locked, incoming, &version, &resources)?;
@@ -344,11 +344,13 @@ impl Host {
     pub async fn rollback(&self, id: &AddonId, force: bool) -> Result<Done<Upgraded>> {
         let mut locked = self.lock(id).await?;
         let (left, added, what) = self.check_rollback(&locked, force).await?;
+        let mut failed_open = Vec::new();
         for row in &added {
-            let done = self.unprovision(&locked, row, Reason::Removed).await?;
+            let done = self.unprovision(&locked, row, Reason::Removed).await?.after(&mut failed_open);
             if !done.outcome.is_completed() {
-                return Ok(Done { outcome: done.outcome.map(|()| what), changed: true, call: done.call });
+                return Ok(done.map(|()| what));
             }
+            failed_open = done.failed_open;
         }
         let state = match locked.state.is_enabled() {
             true if left.state.is_enabled() => locked.state.clone(),
@@ -365,7 +367,7 @@ impl Host {
             self.look_again(&mut locked).await?;
         }
         self.forget_removed(&locked, &left).await?;
-        Ok(Done { outcome: done.outcome.map(|()| what), changed: true, call: done.call })
+        Ok(Done { changed: true, failed_open, ..done.map(|()| what) })
     }
 
     /// What [`Host::rollback`] would do; does nothing.

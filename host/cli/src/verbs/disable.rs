@@ -28,10 +28,10 @@ impl Disable {
             return super::dry_run(context, host.would_disable(&id, false).await?, &format!("disable {id}"));
         }
         let done = context.watch(&format!("disabling {id}"), host.disable(&id, false)).await?;
-        let changed = done.changed;
+        let (changed, failed_open) = (done.changed, done.failed_open.clone());
         output::completed(&id, done)?;
         say(context, &id, changed);
-        super::state(context, &host, &id, changed, ("disabled_first", &[]))
+        super::state(context, &host, &id, changed, ("disabled_first", &[]), &failed_open)
     }
 
     async fn with_dependents(&self, context: &Context, host: &Host, id: &AddonId) -> anyhow::Result<u8> {
@@ -43,16 +43,19 @@ impl Disable {
         if !others.is_empty() {
             output::say(context, format!("{id} is needed by others, disabled first: {}", super::names(&others)));
         }
-        let mut first = Vec::new();
+        let (mut first, mut failed_open) = (Vec::new(), Vec::new());
         let disabling = host.disable_with_dependents(id, |step| {
             context.say_meanwhile(format!("disabled {}", step.addon));
+            output::gone_on_without(&step.done);
             first.push(step.addon.clone());
+            failed_open.extend_from_slice(&step.done.failed_open);
         });
         let step = context.watch(&format!("disabling {id}"), disabling).await?;
         let changed = step.done.changed;
+        failed_open.extend_from_slice(&step.done.failed_open);
         output::completed_step(step)?;
         say(context, id, changed);
-        super::state(context, host, id, changed, ("disabled_first", &first))
+        super::state(context, host, id, changed, ("disabled_first", &first), &failed_open)
     }
 }
 

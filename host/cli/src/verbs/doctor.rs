@@ -10,7 +10,7 @@ use crate::output;
 /// Look for what is not well, and say what mends it
 #[derive(clap::Args)]
 pub struct Doctor {
-    /// Run the commands that lead out of failed and interrupted states, then look again
+    /// Run the commands that lead out of failed and interrupted states, then look again; what is quarantined stays so
     #[arg(long)]
     fix: bool,
 }

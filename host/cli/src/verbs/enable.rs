@@ -5,7 +5,8 @@ use crate::output;
 
 /// Enable an addon: its `enable` hook runs, and apps may use it
 ///
-/// What it needs (`depends` in addon.json) and is not enabled is enabled before it.
+/// What it needs (`depends` in addon.json) and is not enabled is enabled before it. An addon that is quarantined, since a hook
+/// has failed too often in a row, is let try again by this.
 #[derive(clap::Args)]
 pub struct Enable {
     addon: String,
@@ -31,6 +32,6 @@ impl Enable {
         let changed = step.done.changed;
         output::completed_step(step)?;
         output::say(context, if changed { format!("enabled {id}") } else { format!("{id} is already enabled") });
-        super::state(context, &host, &id, changed, ("enabled_first", &first))
+        super::state(context, &host, &id, changed, ("enabled_first", &first), &[])
     }
 }

@@ -59,16 +59,18 @@ fn dotenv(value: &str) -> String {
     quoted
 }
 
-/// All variables, or with `partial` what there is; every failure is told.
+/// All variables but those that a failure policy leaves out, or with `partial` what there is; every failure is told.
 pub async fn ask(host: &Host, app: &Id, partial: bool) -> anyhow::Result<Asked> {
     let env = host.env(app).await?;
     for failure in &env.failures {
-        output::warn(format!("{}: `{}`: {}", failure.addon, failure.hook, failure.message));
+        let left_out = if failure.failed_open { "; left out, as the policy says" } else { "" };
+        output::warn(format!("{}: `{}`: {}{left_out}", failure.addon, failure.hook, failure.message));
     }
-    match env.failures.iter().map(|failure| failure.exit_code).max() {
+    let failures: Vec<_> = env.failures.iter().filter(|failure| !failure.failed_open).collect();
+    match failures.iter().map(|failure| failure.exit_code).max() {
         Some(exit_code) if !partial => Err(HookFailed {
             code: "env-incomplete",
-            message: format!("{} of app `{app}` gave no values", count(env.failures.len())),
+            message: format!("{} of app `{app}` gave no values", count(failures.len())),
             exit_code,
             hint: Some("--partial prints what there is".to_owned()),
         }

@@ -1,11 +1,13 @@
 //! `lodger info`.
 
-use lodger::{AddonId, AddonInfo, Earlier, Id, Need, Resource, SettingInfo};
+use std::collections::BTreeMap;
+
+use lodger::{AddonId, AddonInfo, Earlier, FailurePolicy, HookName, Id, Need, Resource, SettingInfo};
 
 use crate::context::Context;
 use crate::output;
 
-/// Show an addon: state, settings, what it needs and who needs it, who uses it, what its data takes
+/// Show an addon: state, settings, what it needs and who needs it, who uses it, what its data takes, what failures lead to
 #[derive(clap::Args)]
 pub struct Info {
     addon: String,
@@ -24,6 +26,8 @@ struct All {
     depends: Vec<Need>,
     /// Installed addons that say so of it.
     needed_by: Vec<AddonId>,
+    /// What is done when one of its hooks fails.
+    failure: BTreeMap<HookName, FailurePolicy>,
     settings: Vec<SettingInfo>,
     resources: Vec<Resource>,
 }
@@ -35,11 +39,14 @@ impl Info {
         let info = host.addon(&id)?;
         let settings = host.settings(&id).await?;
         let earlier = host.earlier(&id)?;
-        let replaces = host.explain(&id).await?.replaces;
+        let grant = host.explain(&id).await?;
+        let replaces = grant.replaces;
+        let failure: BTreeMap<_, _> =
+            grant.hooks.into_iter().map(|hook| (hook, host.policy().failure.of(hook))).collect();
         let (depends, needed_by) = (host.needs_of(&id)?, host.needed_by(&id)?);
         let used: Vec<_> = host.apps()?.into_values().flatten().filter(|resource| resource.addon == id).collect();
         if context.json {
-            output::json(&All { info, replaces, earlier, depends, needed_by, settings, resources: used })?;
+            output::json(&All { info, replaces, earlier, depends, needed_by, failure, settings, resources: used })?;
             return Ok(0);
         }
         let mut rows = vec![
@@ -53,6 +60,9 @@ impl Info {
         rows.extend(earlier.iter().map(|earlier| vec!["earlier".to_owned(), earlier.version.to_string()]));
         rows.extend(depends.iter().map(|need| vec![format!("needs {}", need.addon), describe(need)]));
         rows.extend(needed_by.iter().map(|addon| vec!["needed by".to_owned(), addon.to_string()]));
+        for (hook, policy) in failure.into_iter().filter(|(_, policy)| *policy != FailurePolicy::FailClosed) {
+            rows.push(vec![format!("when {hook} fails"), policy.to_string()]);
+        }
         for setting in settings {
             let value = match (&setting.value, setting.secret, setting.set) {
                 (Some(value), _, _) => lodger::text::shown(value, 200),

@@ -43,12 +43,14 @@ impl Remove {
             anyhow::bail!("not confirmed; nothing was done");
         }
         let done = context.watch("removing", host.remove(&app, &addon, alias.as_ref())).await?;
-        let changed = done.changed;
+        let (changed, failed_open) = (done.changed, done.failed_open.clone());
         output::completed(&addon, done)?;
         let word = if changed { format!("removed {addon} from {app}") } else { format!("{app} has no {addon}") };
         output::say(context, word);
         if context.json {
-            output::json(&json!({ "app": app, "addon": addon, "alias": alias, "changed": changed }))?;
+            let mut answer = json!({ "app": app, "addon": addon, "alias": alias, "changed": changed });
+            super::add_failed_open(&mut answer, &failed_open);
+            output::json(&answer)?;
         }
         Ok(0)
     }

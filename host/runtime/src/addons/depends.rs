@@ -76,13 +76,15 @@ impl Host {
     /// Then the addon was not entered.
     ///
     /// # Errors
-    /// Those of [`Host::enable`]; of one that it needs as [`Error::Dependency`].
+    /// Those of [`Host::enable`]; of one that it needs as [`Error::Dependency`]. One that it needs and that is quarantined is
+    /// not let try again by this.
     pub async fn enable_with_needs(&self, id: &AddonId, mut tell: impl FnMut(&Step)) -> Result<Step> {
         let order = self.needs(std::slice::from_ref(id), &[])?;
         for addon in order.before_last() {
             if self.is_enabled(addon)? {
                 continue;
             }
+            self.check_unquarantined(addon).map_err(|error| order.error(addon, error))?;
             let step = order.step(addon, self.enable(addon).await)?;
             if !step.done.outcome.is_completed() {
                 return Ok(step);
@@ -98,6 +100,9 @@ impl Host {
         let mut would = Vec::new();
         for addon in &order.addons {
             if !self.is_enabled(addon)? {
+                if addon != id {
+                    self.check_unquarantined(addon).map_err(|error| order.error(addon, error))?;
+                }
                 let could = async { self.could_claim_slot(&self.lock(addon).await?) };
                 could.await.map_err(|error| order.error(addon, error))?;
                 would.push(addon.clone());
@@ -200,6 +205,11 @@ impl Host {
             }
             _ => Ok(()),
         }
+    }
+
+    fn check_unquarantined(&self, id: &AddonId) -> Result<()> {
+        let Some(row) = self.store.addon(id)? else { return Ok(()) };
+        self.quarantined(id, &row.state)?.map_or(Ok(()), Err)
     }
 
     fn is_enabled(&self, id: &AddonId) -> Result<bool> {

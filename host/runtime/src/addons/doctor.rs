@@ -93,7 +93,7 @@ impl Host {
         for row in self.store.addons()? {
             findings.extend(self.left_findings(&row)?);
             findings.extend(self.service_findings(&row.id).await?);
-            findings.extend(self.health_finding(&row.id).await);
+            findings.extend(self.health_finding(&row.id).await?);
         }
         Ok(findings)
     }
@@ -112,9 +112,12 @@ impl Host {
             AddonState::Failed(HookName::Enable) | AddonState::Interrupted(HookName::Enable) => {
                 Some(Mend::Enable(id.clone()))
             }
+            // Whether it is to try again is for a person to decide.
+            _ if state.is_quarantined() => None,
             AddonState::Failed(_) | AddonState::Interrupted(_) => Some(Mend::Reconcile(id.clone())),
             _ => None,
         };
+        findings.extend(self.quarantine_finding(id, &state)?);
         findings.extend(way_on.map(|mend| Finding::left(id, format!("the addon is {state}"), mend)));
         findings.extend(self.unmet_needs(row, &state)?);
         for resource in self.store.resources_of_addon(id)? {
@@ -144,22 +147,37 @@ impl Host {
         Ok(findings)
     }
 
+    fn quarantine_finding(&self, id: &AddonId, state: &AddonState) -> Result<Option<Finding>> {
+        let quarantined = self.quarantined(id, state)?;
+        Ok(quarantined.map(|error| Finding::new(Severity::Error, id.to_string(), error.to_string(), error.hint())))
+    }
+
     /// What an addon's own `health` tells, or what keeps it from telling.
-    async fn health_finding(&self, id: &AddonId) -> Option<Finding> {
+    async fn health_finding(&self, id: &AddonId) -> Result<Option<Finding>> {
         let subject = id.to_string();
         let call = match self.check_health(id).await {
-            Err(error) => return Some(Finding::new(Severity::Error, subject, error.to_string(), error.hint())),
-            Ok(call) => call?,
+            Err(error) => {
+                return Ok(Some(Finding::new(Severity::Error, subject, error.to_string(), error.hint())));
+            }
+            Ok(None) => return Ok(None),
+            Ok(Some(call)) => call,
         };
         let (message, fix) = match call.outcome {
-            Outcome::Completed(Answer::Health(report)) if report.status == HealthStatus::Healthy => return None,
+            Outcome::Completed(Answer::Health(report)) if report.status == HealthStatus::Healthy => return Ok(None),
             Outcome::Completed(Answer::Health(report)) => {
                 let said = report.message.unwrap_or_default();
                 (format!("its health is {:?}: {said}", report.status), Some(format!("`lodger logs {subject}`")))
             }
-            other => (format!("its health hook {other}"), None),
+            other => {
+                // It may have failed once too often.
+                let now = self.store.addon(id)?.map(|row| row.state);
+                if let Some(quarantined) = now.map(|state| self.quarantine_finding(id, &state)).transpose()?.flatten() {
+                    return Ok(Some(quarantined));
+                }
+                (format!("its health hook {other}"), None)
+            }
         };
-        Some(Finding::new(Severity::Warning, subject, message, fix))
+        Ok(Some(Finding::new(Severity::Warning, subject, message, fix)))
     }
 
     /// What an addon needs and has not: an error where it is enabled, a warning where it cannot be.
@@ -181,8 +199,9 @@ impl Host {
                     add(severity, message, format!("install a version of `{id}` that fits"));
                 }
                 Some(there) if state.is_enabled() && !there.state.is_enabled() => {
+                    let first = if there.state.is_quarantined() { id } else { &row.id };
                     let message = format!("it is enabled, and needs `{id}`, which is {}", there.state.settled());
-                    add(severity, message, format!("`lodger enable {}`", row.id));
+                    add(severity, message, format!("`lodger enable {first}`"));
                 }
                 Some(_) => {}
             }

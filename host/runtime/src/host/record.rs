@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Call, Host, now_ms, resource_place};
+use crate::failure::Next;
 use crate::home::Home;
 use crate::hook::{Answer, HookName, HookRequest, MESSAGE_MAX};
 use crate::lifecycle::{self, ResourceState};
@@ -44,12 +45,18 @@ impl Keeper {
         request: &HookRequest,
         before: Option<ResourceState>,
         ended: &mut Ended<Answer>,
+        next: Next,
     ) -> Finish {
         let data = Size { bytes: ended.report.data_bytes, files: ended.report.data_files };
-        let state = lifecycle::after(request.hook(), ended.outcome.is_completed());
+        if matches!(next, Next::Again(_)) {
+            // What is to be called again is still under way: cut off, where that does not come to be.
+            return Finish { data: Some(data), ..Finish::default() };
+        }
+        let done = ended.outcome.is_completed() || next == Next::GoesOn;
+        let state = lifecycle::after(request.hook(), done);
         let resource = match request {
             HookRequest::Provision(asked) => Some(self.provisioned(addon, &asked.key, ended)),
-            HookRequest::Unprovision(_) if ended.outcome.is_completed() => Some(ResourceEnd::Gone),
+            HookRequest::Unprovision(_) if done => Some(ResourceEnd::Gone),
             HookRequest::Unprovision(_) => Some(ResourceEnd::State(ResourceState::Failed(HookName::Unprovision))),
             HookRequest::ChangePlan(_) | HookRequest::Suspend(_) | HookRequest::Resume(_) => {
                 before.map(|before| changed(request, before, &ended.outcome))
@@ -117,14 +124,15 @@ fn secrets(addon: &Addon, ended: &Ended<Answer>) -> Vec<String> {
 }
 
 /// The record of a call that has ended, and what its caller gets.
-pub(super) fn close(mut row: CallRow, ended: Ended<Answer>, addon: &Addon) -> (CallRow, Call<Answer>) {
+pub(super) fn close(mut row: CallRow, ended: Ended<Answer>, addon: &Addon, next: Next) -> (CallRow, Call<Answer>) {
     let log = ended.log.lines(&secrets(addon, &ended));
     row.outcome = Some(ended.outcome.name().to_owned());
     row.detail = ended.outcome.detail();
     row.log = (!log.is_empty()).then(|| log.join("\n"));
     row.report = Some(ended.report.clone());
     let id = row.id.clone();
-    (row, Call { id, outcome: ended.outcome, report: ended.report, log })
+    let failed_open = next == Next::GoesOn;
+    (row, Call { id, outcome: ended.outcome, report: ended.report, log, failed_open })
 }
 
 /// Ordered by time, so that the newest call has the greatest id.

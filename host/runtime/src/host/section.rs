@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::Call;
 use super::record::{Keeper, accept, close};
+use crate::failure::{FailurePolicy, Next};
 use crate::hook::{Answer, HookRequest};
 use crate::lifecycle::ResourceState;
 use crate::lock::Held;
@@ -30,15 +31,22 @@ pub(super) struct Section {
     pub addon: Arc<Addon>,
     pub room: Room,
     pub request: HookRequest,
-    /// Of the resource it is about.
-    pub before: Option<ResourceState>,
+    /// The state of the resource it is about.
+    pub found: Option<ResourceState>,
     pub row: CallRow,
+    /// What is done when it fails, and how often it was called before.
+    pub policy: FailurePolicy,
+    pub before: u32,
     /// Not looked at: held until the end.
     pub held: (Arc<Held>, OwnedSemaphorePermit),
 }
 
-/// What a call has come to, and whether its resource has gone with it.
-pub(super) type Finished = (Call<Answer>, bool);
+/// What a call has come to, what follows from it, and whether its resource has gone with it.
+pub(super) struct Finished {
+    pub call: Call<Answer>,
+    pub next: Next,
+    pub gone: bool,
+}
 
 impl Section {
     /// From here on never `Err`: whatever happens is an outcome, and is committed.
@@ -47,18 +55,22 @@ impl Section {
     }
 
     async fn enter(self) -> Finished {
-        let Section { sandbox, keeper, addon, room, request, before, row, held } = self;
+        let Section { sandbox, keeper, addon, room, request, found, row, policy, before, held } = self;
         let mut ended = enter(&sandbox, &addon, room, &request).await;
         accept(&addon, &request, &mut ended);
-        let finish = keeper.finish(&addon, &request, before, &mut ended);
+        let next = policy.next(&ended.outcome, before);
+        let finish = keeper.finish(&addon, &request, found, &mut ended, next);
         addon.count(Size { bytes: ended.report.data_bytes, files: ended.report.data_files });
-        let (row, call) = close(row, ended, &addon);
+        let (mut row, call) = close(row, ended, &addon, next);
+        if call.failed_open {
+            row.detail = row.detail.map(|detail| format!("{detail} (gone on without it: fail-open)"));
+        }
         // The record stays `started` when this fails, and is repaired like that of a host that died here.
         if let Err(error) = keeper.store.finished(&row, &finish) {
             tracing::error!(call = call.id, error = &error as &dyn std::error::Error, "cannot note the end of a call");
         }
         drop(held);
-        (call, matches!(finish.resource, Some(ResourceEnd::Gone)))
+        Finished { call, next, gone: matches!(finish.resource, Some(ResourceEnd::Gone)) }
     }
 }
 

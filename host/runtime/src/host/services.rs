@@ -255,9 +255,9 @@ impl Host {
         let ill = repairs.iter().any(Repair::is_problem);
         let has_health = addon.is_some_and(|addon| addon.grant.hooks.contains(&HookName::Health));
         match state {
-            AddonState::Enabled if ill => self.store.set_addon_state(id, &AddonState::Degraded)?,
+            AddonState::Enabled if ill => self.store.note_health(id, false)?,
             // Where the addon has a say in it, its own hook tells when it is well again.
-            AddonState::Degraded if !ill && !has_health => self.store.set_addon_state(id, &AddonState::Enabled)?,
+            AddonState::Degraded if !ill && !has_health => self.store.note_health(id, true)?,
             _ => {}
         }
         Ok(repairs)

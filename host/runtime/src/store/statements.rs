@@ -16,7 +16,7 @@ use crate::lifecycle::{AddonState, ResourceState};
 use crate::policy::Retention;
 
 /// The outcome of a call that was cut off with its host.
-const INTERRUPTED: &str = "interrupted";
+pub(super) const INTERRUPTED: &str = "interrupted";
 
 pub(super) fn insert_call(transaction: &Transaction<'_>, call: &CallRow) -> rusqlite::Result<()> {
     let report = call.report.as_ref().map(to_json).transpose()?;
@@ -126,7 +126,17 @@ impl Store {
         })
     }
 
-    /// Sets the state outside a call: an addon without `setup`, or what `health` has found.
+    /// Notes whether an addon is well, as long as it is enabled.
+    pub fn note_health(&self, id: &AddonId, well: bool) -> Result<()> {
+        let (from, to) = if well { ("degraded", "enabled") } else { ("enabled", "degraded") };
+        let id = id.to_string();
+        self.write("note a state", |transaction| {
+            transaction.execute("UPDATE addon SET state = ?3 WHERE id = ?1 AND state = ?2", params![id, from, to])?;
+            Ok(())
+        })
+    }
+
+    /// Sets the state outside a call.
     pub fn set_addon_state(&self, id: &AddonId, state: &AddonState) -> Result<()> {
         let id = id.to_string();
         self.write("note a state", |transaction| set_state(transaction, &id, state))

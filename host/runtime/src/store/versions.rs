@@ -7,6 +7,7 @@ use rusqlite::{OptionalExtension as _, Row, params};
 use semver::Version;
 
 use super::Store;
+use super::failures::forgive;
 use super::rows::{AddonRow, addon, collect, from_json, parsed, to_json};
 use super::slots::keep_slot;
 use super::statements::{set_state, taken};
@@ -256,6 +257,7 @@ impl Store {
                 params![id, to_json(&services)?],
             )?;
             keep_slot(transaction, &id, slot)?;
+            forgive(transaction, &id)?;
             set_variables(transaction, variables)?;
             Ok(taken(transaction, "addon", &id)?.map_or(Ok(()), Err))
         })?
@@ -284,6 +286,7 @@ impl Store {
                 )?;
             }
             set_variables(transaction, &row.resources)?;
+            forgive(transaction, &id)?;
             transaction.execute(
                 "UPDATE earlier SET phase = ?3 WHERE addon = ?1 AND version = ?2",
                 params![id, version, Phase::Gone.name()],

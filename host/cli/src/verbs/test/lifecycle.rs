@@ -36,7 +36,7 @@ impl<'a> Lifecycle<'a> {
     /// Only a host at fault; whatever is the addon's is a step that is not ok.
     pub async fn run(mut self, expectations: &Expectations) -> anyhow::Result<Vec<Step>> {
         let (host, id) = (self.host, self.id.clone());
-        let installed = Done { outcome: Outcome::Completed(()), changed: true, call: None };
+        let installed = Done { outcome: Outcome::Completed(()), changed: true, call: None, failed_open: Vec::new() };
         self.note(self.step("install", &installed));
         let set = self.set(&expectations.settings).await?;
         let enabled = done(host.enable(&id).await)?;
@@ -302,7 +302,7 @@ pub fn done<T>(result: Result<Done<T>, Error>) -> Result<Done<T>, Error> {
     result.or_else(|error| {
         let refused = Refused { code: error.code().to_owned(), message: error.to_string() };
         refusable(error)?;
-        Ok(Done { outcome: Outcome::Refused(refused), changed: false, call: None })
+        Ok(Done { outcome: Outcome::Refused(refused), changed: false, call: None, failed_open: Vec::new() })
     })
 }
 
@@ -316,5 +316,6 @@ pub fn call(result: Result<Call<Answer>, Error>, hook: HookName) -> Result<Done<
         outcome: call.outcome,
         changed: true,
         call: Some(CallNote { id: call.id, hook: hook.name(), report: call.report, log: call.log }),
+        failed_open: Vec::new(),
     }))
 }
