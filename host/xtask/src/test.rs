@@ -8,6 +8,9 @@ pub(crate) struct Test {
     /// Install Docker from Debian's packages and start it if no engine answers, as is done wherever CI is set
     #[arg(long)]
     install_engine: bool,
+    /// Kill the program at every point of an engine, and try more random lives, which takes an hour
+    #[arg(long)]
+    full: bool,
     /// Passed on to the test programs, such as part of a test's name
     #[arg(last = true)]
     arguments: Vec<String>,
@@ -31,9 +34,11 @@ impl Test {
             .env_remove("CARGO_TARGET_DIR")
             .env_remove("CARGO_BUILD_TARGET"))?;
         run(cargo(&root).args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
-        run(cargo(&root)
-            .args(["test", "--locked", "--workspace", "--"])
-            .args(&self.arguments)
-            .env("DOCKER_HOST", engine))
+        let mut test = cargo(&root);
+        test.args(["test", "--locked", "--workspace", "--"]).args(&self.arguments).env("DOCKER_HOST", engine);
+        if self.full {
+            test.env("LODGER_TEST_FULL", "1");
+        }
+        run(&mut test)
     }
 }
