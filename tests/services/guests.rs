@@ -1,13 +1,17 @@
 //! Hostile guests and their own services: what `lodger:addon/services` refuses, bounds and ends. Each probe asserts; its test
 //! is named in `../probe_suite.rs`, and is here because it needs an engine.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::Command;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use lodger::Outcome;
 use serde_json::{Value, json};
 
-use super::{Site, docker};
-use crate::support::{addon, id};
+use super::{Site, docker, web};
+use crate::support::{addon, id, run, until};
 
 /// The manifest of a probe that uses `services`, all of the small image that waits for commands.
 fn manifest(probe: &str, deadline_ms: u64, services: &[Value]) -> Value {
@@ -92,7 +96,7 @@ pub async fn a_command_that_does_not_end_is_ended(probe: &str) {
     // Only what runs: one that is being made is listed before it can be asked about.
     let label = format!("label=lodger.addon={addon}");
     let running = || docker(&["ps", "--quiet", "--filter", &label]).trim().to_owned();
-    let container = crate::support::until(|| Some(running()).filter(|id| !id.is_empty()));
+    let container = until(|| Some(running()).filter(|id| !id.is_empty()));
     let first = started_at(&container);
     // On a machine that is busy the restart itself may take longer than the call.
     let ran = enabling.wait();
@@ -118,6 +122,51 @@ pub async fn a_few_commands_at_a_time(probe: &str) {
     let most = seen.into_iter().max().unwrap();
     assert!((2..=4).contains(&most), "{seen:?}");
     assert!(began.elapsed().as_secs() >= 2, "one round after the other");
+}
+
+/// The guest asks this server, which it is granted, to have done what it is about to test.
+pub async fn a_port_that_another_has_taken_is_not_dialled(probe: &str) {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let authority = format!("localhost:{}", server.local_addr().unwrap().port());
+    let site = Site::with_policy(&format!("network = [\"{authority}\"]\nnetwork_addresses = [\"127.0.0.1/32\"]\n"));
+    let mut manifest = manifest(probe, 120_000, &[web("main")]);
+    manifest["capabilities"]["network"] = json!([authority]);
+    manifest["settings"] = json!({ "TARGET": { "default": authority } });
+    let addon = site.install_with(manifest);
+    let enabling = site.lab.start(&["enable", &addon]);
+    let containers = until(|| Some(site.has("containers")).filter(|found| !found.is_empty()));
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        let container = &containers[0];
+        let asked = answer(&server, || {
+            let published = docker(&["port", container, "8080"]);
+            docker(&["stop", container]);
+            let other = TcpListener::bind(published.trim()).unwrap();
+            other.set_nonblocking(true).unwrap();
+            other
+        });
+        answer(&server, || {
+            let nobody = asked.accept().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+            tell.send(nobody).unwrap();
+            drop(asked);
+            docker(&["start", container]);
+        });
+    });
+    let ran = enabling.wait();
+    assert_eq!(ran.code, 0, "{ran:?} {}", site.lodger(&["logs", &addon]).stdout);
+    assert!(told.recv().unwrap(), "somebody has connected to what took the port");
+    let logs = site.lodger(&["logs", &addon]).ok().stdout;
+    assert!(logs.contains("its engine does not say that the service still runs there"), "{logs}");
+}
+
+/// Does `work` when it is asked, and answers then.
+fn answer<T>(server: &TcpListener, work: impl FnOnce() -> T) -> T {
+    let (mut stream, _) = server.accept().unwrap();
+    let mut head = [0; 1024];
+    assert!(stream.read(&mut head).unwrap() > 0);
+    let done = work();
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    done
 }
 
 #[test]

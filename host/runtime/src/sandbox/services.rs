@@ -16,7 +16,7 @@ use crate::bindings::{GuestError, Pair};
 use crate::engine::{Exec, Status};
 use crate::error::{Error, Kind};
 use crate::manifest::{Service, StartMode};
-use crate::network::{Endpoint, Endpoints};
+use crate::network::{Endpoint, Endpoints, Runs};
 use crate::registry::Addon;
 use crate::render::Instance;
 use crate::services::Services;
@@ -126,19 +126,24 @@ impl OwnServices {
         stop.await.map(drop).map_err(|error| told(&error))
     }
 
-    /// The guest itself may dial the port from then on, if the instance runs and is ours: this very address, not the name
-    /// alone, since another program may take the port when the container is gone (threat 24).
+    /// The guest itself may dial the port from then on, while the instance runs and is ours: this very address, not the name
+    /// alone, and not without asking the engine again, since another program may take the port when the container is gone
+    /// (threat 24).
     async fn endpoint(&self, name: &str, port: u16) -> Answer<Address> {
         let service = self.declared(name)?;
         let undeclared = || GuestError::Denied(format!("port {port} is not in services[].ports of `{}`", service.name));
         let row = self.row(service)?;
         let (host, reached) = self.services.address(&row, port).ok_or_else(undeclared)?;
-        if self.dials() {
-            // Where apps reach it is known without the engine; an engine that is slow to say more must not delay that.
-            let dialled = tokio::time::timeout(VERIFY, self.services.dialled(&row, port)).await;
-            if let Ok(Ok(Some(address))) = dialled {
-                self.endpoints.add(Endpoint { name: Some(host.clone()), address });
-            }
+        // Where apps reach it is known without the engine; one that is slow to say more must not delay that.
+        if self.dials()
+            && let Some(address) = dialled(&self.services, &row, port).await
+        {
+            let services = self.services.clone();
+            let runs: Runs = Arc::new(move || {
+                let (services, row) = (services.clone(), row.clone());
+                Box::pin(async move { dialled(&services, &row, port).await == Some(address) })
+            });
+            self.endpoints.add(Endpoint { name: Some(host.clone()), address, runs });
         }
         Ok(Address { host, port: reached })
     }
@@ -196,6 +201,16 @@ impl OwnServices {
         log.drain(..log.ceil_char_boundary(log.len().saturating_sub(OUTPUT_MAX)));
         Ok(log)
     }
+}
+
+/// Where this host reaches a port of an instance that runs now, as far as its engine says so soon.
+async fn dialled(services: &Services, row: &InstanceRow, port: u16) -> Option<SocketAddr> {
+    let asked = async {
+        let engine = services.engines.get(&row.engine)?;
+        let there = services.own_container(&*engine, row).await?.filter(|there| there.status == Status::Running);
+        Ok::<_, Error>(there.and_then(|there| there.reached_at(port)))
+    };
+    tokio::time::timeout(VERIFY, asked).await.ok()?.ok()?
 }
 
 /// The host's error, as a guest may know it: with what was about its own services, without what the engine said.
@@ -271,13 +286,6 @@ impl Services {
             engine.start(&there.id).await?;
         }
         Ok(())
-    }
-
-    /// The address this host reaches a port at, of an instance that runs now.
-    async fn dialled(&self, row: &InstanceRow, port: u16) -> crate::error::Result<Option<SocketAddr>> {
-        let engine = self.engines.get(&row.engine)?;
-        let there = self.own_container(&*engine, row).await?.filter(|there| there.status == Status::Running);
-        Ok(there.and_then(|there| there.reached_at(port)))
     }
 
     /// The id of the instance's own container, which runs.
