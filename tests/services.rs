@@ -6,6 +6,7 @@
 
 mod faults;
 pub mod guests;
+mod lost;
 mod oakestra;
 mod outages;
 mod postgres;

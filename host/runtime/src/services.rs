@@ -8,9 +8,11 @@
 //! Callers hold the addon's lock.
 
 mod connect;
+mod converge;
 mod image;
 mod ready;
 mod reconcile;
+mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -19,7 +21,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::engine::{About, Container, Engine, Fault, Status};
+use crate::engine::{About, Container, Engine};
 use crate::error::{Error, Result};
 use crate::grant::ServiceGrant;
 use crate::home::Home;
@@ -37,6 +39,7 @@ use crate::text::{redact, shown};
 
 pub(crate) use connect::Engines;
 pub use reconcile::Repair;
+pub(crate) use volumes::told_lost;
 
 /// How long a service may take to end by itself.
 const GRACE: Duration = Duration::from_secs(10);
@@ -138,6 +141,7 @@ impl Services {
         self.tell(format!("starting {}", instance.service));
         let engine = self.engines.get(&row.engine)?;
         let rendered = self.rendered(addon, &row)?;
+        self.forgive_losses(&row, &rendered)?;
         let there = engine.container(&rendered.container.name).await?;
         let done = self.converge(&*engine, &row, &rendered, there.as_ref()).await?;
         if let Err(error) = self.wait_ready(&*engine, addon, service, &row).await {
@@ -200,53 +204,6 @@ impl Services {
     fn opened(&self, instance: &Instance, sealed: &[u8]) -> Result<BTreeMap<String, String>> {
         let json = self.key.open(&place(instance), sealed)?;
         serde_json::from_str(&json).map_err(|_| Error::SealBroken)
-    }
-
-    /// Makes the container that is there, or is not, the one that should be, and starts it. Says what was done; `None` when
-    /// nothing was to do.
-    async fn converge(
-        &self,
-        engine: &dyn Engine,
-        row: &InstanceRow,
-        rendered: &Rendered,
-        there: Option<&Container>,
-    ) -> Result<Option<&'static str>> {
-        let name = &rendered.container.name;
-        let what = match there {
-            Some(there) if !self.marks().vouches_for(name, &there.labels) => {
-                return Err(Error::ForeignContainer { name: name.clone(), engine: row.engine.clone() });
-            }
-            Some(there) if rendered.is(there) && there.status == Status::Running => return Ok(None),
-            Some(there) if rendered.is(there) => {
-                // A network it has lost its address in, or a port that was taken meanwhile, shows here.
-                engine.start(&there.id).await?;
-                return Ok(Some("started"));
-            }
-            Some(there) => {
-                engine.stop(&there.id, GRACE).await?;
-                engine.remove(&there.id).await?;
-                "made anew"
-            }
-            None => "made",
-        };
-        for network in &rendered.networks {
-            engine.create_network(network).await?;
-        }
-        for (volume, labels) in &rendered.volumes {
-            engine.create_volume(volume, labels).await?;
-        }
-        let created = match engine.create(&rendered.container).await {
-            Err(failure) if failure.fault == Fault::NotFound => {
-                self.fetch_again(engine, row, &rendered.container.image).await?;
-                engine.create(&rendered.container).await?
-            }
-            created => created?,
-        };
-        if let Err(failure) = engine.start(&created).await {
-            engine.remove(&created).await?;
-            return Err(failure.into());
-        }
-        Ok(Some(what))
     }
 
     /// Commits what should become of all instances of an addon, or of one resource, and does it. Networks stay for as long

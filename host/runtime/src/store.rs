@@ -14,6 +14,7 @@ mod rows;
 mod services;
 mod slots;
 mod statements;
+mod volumes;
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -312,6 +313,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
             transaction.execute_batch(TABLES)?;
             transaction.execute_batch(services::TABLES)?;
             transaction.execute_batch(slots::TABLES)?;
+            transaction.execute_batch(volumes::TABLES)?;
             transaction.pragma_update(None, "user_version", SCHEMA)?;
         }
         transaction.commit()?;

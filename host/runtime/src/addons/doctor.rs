@@ -7,6 +7,7 @@ use crate::hook::HookName;
 use crate::host::Host;
 use crate::lifecycle::{AddonState, ResourceState};
 use crate::outcome::{COMPLETED, Outcome};
+use crate::services::told_lost;
 use crate::slot::SCHEDULER;
 use crate::{Answer, HealthStatus};
 
@@ -102,6 +103,14 @@ impl Host {
                 let message = format!("its service {} has ended {} times in a row", row.instance.service, row.failures);
                 let fix = format!("`lodger logs {subject} --service {}`", row.instance.service);
                 add(Severity::Error, &subject, message, Some(fix));
+            }
+            for lost in self.store.lost_volumes(&row.id)? {
+                let resources = self.store.resources_of_addon(&row.id)?;
+                let of = resources.into_iter().find(|resource| resource.key == lost.resource);
+                let of = of.map(|resource| format!(", of app `{}`", resource.app)).unwrap_or_default();
+                let message = format!("{}{of}", told_lost(&lost.name));
+                let fix = "restore what it held; this is told until its service is started anew".to_owned();
+                add(Severity::Warning, &subject, message, Some(fix));
             }
             match self.check_health(&row.id).await {
                 Err(error) => add(Severity::Error, &subject, error.to_string(), error.hint()),

@@ -10,7 +10,7 @@ use crate::engine::{Container, Engine, Failure, Fault, Status};
 use crate::error::{Error, Result};
 use crate::id::{AddonId, Id};
 use crate::registry::Addon;
-use crate::render::{Instance, LABEL_ADDON, LABEL_HOME, LABEL_RESOURCE};
+use crate::render::{Instance, LABEL_ADDON, LABEL_HOME};
 use crate::store::{InstanceRow, Wanted};
 
 /// Crashes in a row before a service is left alone, and how long it must have run for them to be forgiven.
@@ -136,9 +136,8 @@ impl Services {
         if row.wanted == Wanted::Running {
             let Some(addon) = addon else { return Ok(None) };
             let rendered = self.rendered(addon, row)?;
-            if let Some(there) = there
-                && matches!(there.status, Status::Exited(_))
-                && rendered.is(there)
+            let ended = there.filter(|there| matches!(there.status, Status::Exited(_)) && rendered.is(there));
+            if let Some(there) = ended
                 && let Some(repair) = self.crashed(engine, addon, row, there).await?
             {
                 return Ok(Some(repair));
@@ -146,8 +145,12 @@ impl Services {
             if row.failures > 0 && row.failed_at.is_some_and(|at| now_s() - at > FORGIVEN_S) {
                 self.store.note_failure(instance, 0, None, None)?;
             }
-            let done = self.converge(engine, row, &rendered, there).await?;
-            return Ok(done.map(|what| Repair::of(instance, what, None)));
+            let converged = self.converge(engine, row, &rendered, there).await;
+            if converged.is_err() && ended.is_some() {
+                // What could not be started has not ended once more.
+                self.store.note_failure(instance, row.failures, row.failed_at, None)?;
+            }
+            return Ok(converged?.map(|done| Repair::of(instance, done.what, done.why)));
         }
         let name = instance.container_name(&self.marks());
         let mut removed = false;
@@ -160,7 +163,7 @@ impl Services {
             removed = true;
         }
         if row.wanted == Wanted::Gone {
-            self.remove_volumes(engine, instance).await?;
+            self.remove_volumes(engine, row).await?;
             self.store.forget_instance(instance)?;
         }
         Ok(removed.then(|| Repair::of(instance, "removed", None)))
@@ -213,21 +216,6 @@ impl Services {
                     Err(Failure { fault: Fault::Conflict, .. }) => {}
                     done => done?,
                 }
-            }
-        }
-        Ok(())
-    }
-
-    /// The volumes of one resource; those of the whole addon go with its last instance.
-    async fn remove_volumes(&self, engine: &dyn Engine, instance: &Instance) -> Result<()> {
-        let rows = self.store.instances(&instance.addon)?;
-        if rows.iter().any(|row| row.instance != *instance && row.instance.resource == instance.resource) {
-            return Ok(());
-        }
-        for volume in engine.volumes(LABEL_ADDON, &instance.addon.to_string()).await? {
-            let of_it = volume.labels.get(LABEL_RESOURCE) == Some(&instance.resource);
-            if of_it && self.marks().vouches_for(&volume.name, &volume.labels) {
-                engine.remove_volume(&volume.name).await?;
             }
         }
         Ok(())
