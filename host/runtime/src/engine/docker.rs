@@ -23,8 +23,8 @@ use tokio::time::{Instant, sleep};
 use self::connection::Asking;
 pub use self::connection::{Address, Docker};
 use crate::engine::{
-    About, Container, ContainerSpec, Credentials, Engine, Events, Exec, Executed, Fault, Image, Network, NetworkSpec,
-    PullProgress, Reach, Result, Volume,
+    About, Container, ContainerSpec, Credentials, Engine, Events, Exec, Executed, Fault, Helper, Image, Network,
+    NetworkSpec, PullProgress, Reach, Result, Volume,
 };
 use crate::text::shown;
 
@@ -266,18 +266,28 @@ impl Engine for Docker {
         found(asking.within(ACTION, asking.client.remove_volume(name, Some(options))).await).map(|_| ())
     }
 
-    async fn export_volume(&self, volume: &str, image: &str, to: &mut (dyn AsyncWrite + Send + Unpin)) -> Result<u64> {
+    async fn export_volume(
+        &self,
+        volume: &str,
+        helper: &Helper,
+        to: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<u64> {
         let asking = self.named("export the volume", volume).await?;
-        let helper = stream::helper(&asking, volume, image).await?;
+        let helper = stream::helper(&asking, volume, helper).await?;
         let copied = stream::export(&asking, &helper, to).await;
         let removed = self.remove(&helper).await;
         let done = copied?;
         removed.map(|()| done)
     }
 
-    async fn import_volume(&self, volume: &str, image: &str, from: Box<dyn AsyncRead + Send + Unpin>) -> Result<()> {
+    async fn import_volume(
+        &self,
+        volume: &str,
+        helper: &Helper,
+        from: Box<dyn AsyncRead + Send + Unpin>,
+    ) -> Result<()> {
         let asking = self.named("import into the volume", volume).await?;
-        let helper = stream::helper(&asking, volume, image).await?;
+        let helper = stream::helper(&asking, volume, helper).await?;
         let copied = stream::import(&asking, &helper, from).await;
         let removed = self.remove(&helper).await;
         let done = copied?;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use tokio::io::AsyncWrite;
 
 use super::{Host, Locked};
 use crate::error::{Error, Result};
@@ -136,6 +137,24 @@ impl Host {
             logs.push(ServiceLog { resource: Some(row.instance.resource).filter(|key| !key.is_empty()), text });
         }
         Ok(logs)
+    }
+
+    /// Writes what a service keeps at a path as a tar archive, and returns its bytes: of the resource with this key of ours,
+    /// or of the instance that serves all. The addon's lock is held meanwhile; the service goes on as it is.
+    pub async fn export_volume(
+        &self,
+        addon: &AddonId,
+        service: &Id,
+        resource: Option<&str>,
+        path: &str,
+        to: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<u64> {
+        let locked = self.lock(addon).await?;
+        let resource = resource.unwrap_or_default().to_owned();
+        let instance = Instance { addon: addon.clone(), service: service.clone(), resource };
+        let row = self.store.instance(&instance)?;
+        let row = row.ok_or_else(|| Error::UnknownService { addon: addon.clone(), service: service.to_string() })?;
+        self.services.export_volume(&locked.addon, &row, path, to).await
     }
 
     /// Reconciles for ever: when an engine tells of a container of this home, and on a timer, since engines forget to tell.

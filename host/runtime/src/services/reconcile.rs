@@ -99,7 +99,16 @@ impl Services {
         let mut repairs = Vec::new();
         for name in engines {
             let engine = self.engines.get(&name)?;
-            let mut there = self.containers_of(&*engine, id).await?;
+            let there = self.containers_of(&*engine, id).await?;
+            let (mut there, left): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                there.into_iter().partition(|(name, _)| recorded.contains(name));
+            // What a host that was killed has left: ours, and no row wants it. First, since it may hold a volume that is to
+            // go. One engine may have two names in the policy: what is recorded under the other is seen here too.
+            for (name, container) in left {
+                if self.marks().vouches_for(&name, &container.labels) {
+                    engine.remove(&container.id).await?;
+                }
+            }
             let rows: Vec<&InstanceRow> = rows.iter().filter(|row| row.engine == name).collect();
             for row in &rows {
                 let container = there.remove(&row.instance.container_name(&self.marks()));
@@ -111,13 +120,6 @@ impl Services {
                         repairs.push(Repair::of(&row.instance, "foreign", Some(why)));
                     }
                     Err(error) => repairs.push(Repair::of(&row.instance, "failed", Some(with_source(&error)))),
-                }
-            }
-            // What a run that was killed has left: ours, and no row wants it. One engine may have two names in the policy:
-            // what is recorded under the other is seen here too.
-            for (name, container) in there {
-                if !recorded.contains(&name) && self.marks().vouches_for(&name, &container.labels) {
-                    engine.remove(&container.id).await?;
                 }
             }
         }

@@ -1,11 +1,14 @@
-//! Volumes of services: made before the container that needs them, missed when they are gone, and removed with what they
-//! belong to.
+//! Volumes of services: made before the container that needs them, missed when they are gone, copied out, and removed with
+//! what they belong to.
 
 use std::collections::BTreeSet;
 
+use tokio::io::AsyncWrite;
+
 use super::Services;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::registry::Addon;
 use crate::render::{Instance, LABEL_ADDON, LABEL_RESOURCE, Rendered};
 use crate::store::InstanceRow;
 
@@ -49,6 +52,29 @@ impl Services {
         let names: Vec<&String> =
             lost.iter().map(|lost| &lost.name).filter(|name| rendered.volumes.contains_key(*name)).collect();
         if names.is_empty() { Ok(()) } else { self.store.forgive_losses(&row.engine, &names) }
+    }
+
+    /// Writes what an instance keeps at a path as a tar archive, and returns its bytes. The instance goes on as it is.
+    ///
+    /// # Errors
+    /// [`Error::Service`] where it keeps nothing.
+    pub async fn export_volume(
+        &self,
+        addon: &Addon,
+        row: &InstanceRow,
+        path: &str,
+        to: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<u64> {
+        let container = self.rendered(addon, row)?.container;
+        let volume = container.volumes.iter().find(|(_, at)| *at == path).map(|(volume, _)| volume);
+        let volume = volume.ok_or_else(|| Error::Service {
+            addon: addon.id.clone(),
+            service: row.instance.service.clone(),
+            message: format!("keeps nothing at `{}`", crate::text::shown(path, 200)),
+            hint: "services[].volumes of addon.json has what it keeps".to_owned(),
+        })?;
+        let helper = self.marks().helper(&addon.id, &container.image);
+        Ok(self.engines.get(&row.engine)?.export_volume(volume, &helper, to).await?)
     }
 
     /// The volumes of one resource; those of the whole addon go with its last instance.

@@ -13,13 +13,11 @@ use bollard::models::{
 };
 
 use crate::engine::{
-    CAPABILITIES, ContainerSpec, FILES_MAX, LOG_FILE_BYTES, LOG_FILES, NetworkSpec, Reach, SCRATCH_BYTES,
+    CAPABILITIES, ContainerSpec, FILES_MAX, Helper, LOG_FILE_BYTES, LOG_FILES, NetworkSpec, Reach, SCRATCH_BYTES,
 };
 
 /// Where a helper has the volume it is made for.
 pub const HELPER_MOUNT: &str = "/volume";
-/// On every helper, so that those of a killed host are found.
-pub const HELPER_LABEL: &str = "lodger.helper";
 
 /// The longest host name Linux takes, less one.
 const HOST_NAME_MAX: usize = 63;
@@ -200,18 +198,17 @@ pub fn volume(name: &str, labels: &BTreeMap<String, String>) -> VolumeCreateRequ
     }
 }
 
-/// A container that is never started: a way to a volume's content that every engine has.
-pub fn helper(volume: &str, image: &str) -> ContainerCreateBody {
+pub fn helper(volume: &str, helper: &Helper) -> ContainerCreateBody {
     let volume = Mount {
         // What the image has there is nobody's data.
         volume_options: Some(MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }),
         ..mount(volume, HELPER_MOUNT)
     };
     ContainerCreateBody {
-        image: Some(image.to_owned()),
+        image: Some(helper.image.clone()),
         // An image need not have a command; a container must.
         cmd: Some(vec!["never-started".to_owned()]),
-        labels: Some(HashMap::from([(HELPER_LABEL.to_owned(), "1".to_owned())])),
+        labels: Some(helper.labels.clone().into_iter().collect()),
         network_disabled: Some(true),
         host_config: Some(HostConfig {
             mounts: Some(vec![volume]),
