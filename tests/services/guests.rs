@@ -107,18 +107,89 @@ pub async fn a_command_that_does_not_end_is_ended(probe: &str) {
     assert_eq!(site.lab.json(&["reconcile"]), json!([]), "it runs as it should");
 }
 
+/// An `enable` that hangs in a command that never ends, with the container it is at work in.
+async fn endless(site: &Site, enabling: impl Future<Output = ()>) -> String {
+    let label = format!("label=lodger.addon={}/probe", site.namespace);
+    let at_work = tokio::task::spawn_blocking(move || {
+        until(|| {
+            let running = docker(&["ps", "--quiet", "--filter", &label]).trim().to_owned();
+            let output = Command::new("docker").args(["top", &running]).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).contains("yes").then_some(running)
+        })
+    });
+    tokio::select! { () = enabling => panic!("it has ended"), container = at_work => container.unwrap() }
+}
+
+/// Looks after the services, and sees that this has ended the command.
+fn ended_by_reconciling(site: &Site, container: &str) {
+    let first = started_at(container);
+    assert!(docker(&["top", container]).contains("yes"), "nobody else has ended it");
+    let repaired = site.lab.json(&["reconcile"]);
+    let [repair] = &repaired.as_array().unwrap()[..] else { panic!("{repaired}") };
+    assert_eq!(
+        (&repair["what"], &repair["why"]),
+        (&json!("restarted"), &json!("a command in it had outlived its call"))
+    );
+    assert_ne!(started_at(container), first);
+    assert!(!docker(&["top", container]).contains("yes"));
+    assert_eq!(site.lab.json(&["reconcile"]), json!([]), "once");
+}
+
+#[test]
+fn a_command_whose_host_was_killed_is_ended_by_whoever_looks_next() {
+    let (site, addon) = installed("services_endless", 120_000, &[json!({ "service_name": "main" })]);
+    let enabling = site.lab.start(&["enable", &addon]);
+    let container = run(endless(&site, std::future::pending()));
+    enabling.kill();
+    ended_by_reconciling(&site, &container);
+}
+
+#[test]
+fn a_command_whose_call_was_dropped_is_ended_by_whoever_looks_next() {
+    let (site, addon) = installed("services_endless", 120_000, &[json!({ "service_name": "main" })]);
+    let container = run(async {
+        let host = site.lab.host().await;
+        let addon = addon.parse().unwrap();
+        endless(&site, async { drop(host.enable(&addon).await) }).await
+    });
+    ended_by_reconciling(&site, &container);
+    // The next one that uses the service, too; and a container that goes takes the command with it.
+    let mut first = String::new();
+    for _ in 0..2 {
+        let enabling = site.lab.start(&["enable", &addon]);
+        until(|| (started_at(&container) != first).then_some(()));
+        run(endless(&site, std::future::pending()));
+        enabling.kill();
+        first = started_at(&container);
+    }
+    site.lodger(&["disable", &addon]).ok();
+    site.lodger(&["uninstall", &addon]).ok();
+    site.has_nothing();
+    assert_eq!(std::fs::read_dir(site.lab.home().join("locks/commands")).unwrap().count(), 0);
+}
+
 pub async fn a_few_commands_at_a_time(probe: &str) {
     let (site, name) = installed(probe, 60_000, &[json!({ "service_name": "main", "start": "manual" })]);
     site.lodger(&["enable", &name]).ok();
     site.lodger(&["add", "shop", &name]).ok();
+    let container = site.has("containers").remove(0);
+    let first = started_at(&container);
     let (host, shop, addon) = (site.lab.host().await, id("shop"), addon(&name));
     let seen = async || match host.url(&shop, &addon, None).await.unwrap() {
         Outcome::Completed(url) => url.strip_prefix("seen://").unwrap().parse::<usize>().unwrap(),
         other => panic!("{other:?}"),
     };
     let began = Instant::now();
-    let seen = tokio::join!(seen(), seen(), seen(), seen(), seen(), seen(), seen());
-    let seen: [usize; 7] = seen.into();
+    // Whoever looks after services meanwhile leaves alone what is at work.
+    let notes = site.lab.home().join("locks/commands");
+    let looking = async {
+        let at_work = move || until(|| std::fs::read_dir(&notes).unwrap().next().map(drop));
+        tokio::task::spawn_blocking(at_work).await.unwrap();
+        assert!(host.reconcile(None).await.unwrap().is_empty());
+    };
+    let seen = tokio::join!(seen(), seen(), seen(), seen(), seen(), seen(), seen(), looking);
+    let seen: [usize; 7] = [seen.0, seen.1, seen.2, seen.3, seen.4, seen.5, seen.6];
+    assert_eq!(started_at(&container), first);
     let most = seen.into_iter().max().unwrap();
     assert!((2..=4).contains(&most), "{seen:?}");
     assert!(began.elapsed().as_secs() >= 2, "one round after the other");

@@ -7,6 +7,7 @@
 //!
 //! Callers hold the addon's lock.
 
+mod commands;
 mod connect;
 mod converge;
 mod image;
@@ -37,6 +38,9 @@ use crate::sandbox::{ProgressEvent, ProgressSink};
 use crate::store::{InstanceRow, Store, Want, Wanted};
 use crate::text::{redact, shown};
 
+use commands::Commands;
+
+pub(crate) use commands::AtWork;
 pub(crate) use connect::Engines;
 pub use reconcile::Repair;
 pub(crate) use volumes::told_lost;
@@ -55,6 +59,7 @@ pub(crate) struct Services {
     pub policy: ServicePolicy,
     pub progress: Option<ProgressSink>,
     pub outbound: Arc<Outbound>,
+    pub commands: Commands,
     /// Of instances that guests run commands in just now.
     pub execs: Mutex<BTreeMap<Instance, Weak<Semaphore>>>,
 }
@@ -83,6 +88,7 @@ impl Services {
             policy: policy.clone(),
             outbound,
             progress,
+            commands: Commands::new(home.commands()),
             execs: Mutex::default(),
         }
     }
@@ -143,6 +149,7 @@ impl Services {
         let rendered = self.rendered(addon, &row)?;
         self.forgive_losses(&row, &rendered)?;
         let there = engine.container(&rendered.container.name).await?;
+        self.end_commands(&*engine, &row, there.as_ref()).await?;
         let done = self.converge(&*engine, &row, &rendered, there.as_ref()).await?;
         if let Err(error) = self.wait_ready(&*engine, addon, service, &row).await {
             if let Error::ServiceNotReady { log, .. } = &error {

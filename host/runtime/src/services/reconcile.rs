@@ -25,7 +25,8 @@ pub struct Repair {
     /// Our key of the resource it belongs to; absent where it serves all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
-    /// `started`, `made`, `made anew`, `removed`; or `waiting`, `failed`, `foreign` where it is not as it should be.
+    /// `started`, `restarted`, `made`, `made anew`, `removed`; or `waiting`, `failed`, `foreign` where it is not as it should
+    /// be.
     pub what: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
@@ -43,13 +44,19 @@ impl Repair {
     }
 }
 
-/// What all engines have of this home, by addon and name.
-pub(crate) type Seen = BTreeMap<String, BTreeMap<String, Container>>;
+/// What there is of this home.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// On all engines, by addon and name.
+    containers: BTreeMap<String, BTreeMap<String, Container>>,
+    /// The containers that commands are at work in, or were left at work.
+    commands: BTreeSet<String>,
+}
 
 impl Services {
     /// One list per engine that has anything recorded. Engines that do not answer are left out, with their addons.
     pub async fn see(&self) -> Result<Seen> {
-        let mut seen = Seen::new();
+        let mut seen = Seen { commands: self.commands.noted()?, ..Seen::default() };
         for name in self.store.engines()? {
             let Ok(containers) = self.engines.get(&name)?.containers(LABEL_HOME, &self.marks().home_label()).await
             else {
@@ -57,7 +64,7 @@ impl Services {
             };
             for container in containers {
                 let addon = container.labels.get(LABEL_ADDON).cloned().unwrap_or_default();
-                seen.entry(addon).or_default().insert(container.name.clone(), container);
+                seen.containers.entry(addon).or_default().insert(container.name.clone(), container);
             }
         }
         Ok(seen)
@@ -67,7 +74,7 @@ impl Services {
     /// again before anything is done, since others may have been at work meanwhile.
     pub fn was_well(&self, addon: &Addon, seen: &Seen) -> Result<bool> {
         let none = BTreeMap::new();
-        let there = seen.get(&addon.name).unwrap_or(&none);
+        let there = seen.containers.get(&addon.name).unwrap_or(&none);
         let rows = self.store.instances(&addon.id)?;
         let mut expected = 0;
         for row in &rows {
@@ -79,7 +86,7 @@ impl Services {
                     let rendered = self.rendered(addon, row)?;
                     let found = there.get(&rendered.container.name);
                     let well = found.is_some_and(|found| rendered.is(found) && found.status == Status::Running);
-                    if !well || row.failures > 0 {
+                    if !well || row.failures > 0 || seen.commands.contains(&rendered.container.name) {
                         return Ok(false);
                     }
                 }
@@ -147,12 +154,14 @@ impl Services {
             if row.failures > 0 && row.failed_at.is_some_and(|at| now_s() - at > FORGIVEN_S) {
                 self.store.note_failure(instance, 0, None, None)?;
             }
+            let restarted = self.end_commands(engine, row, there).await?;
             let converged = self.converge(engine, row, &rendered, there).await;
             if converged.is_err() && ended.is_some() {
                 // What could not be started has not ended once more.
                 self.store.note_failure(instance, row.failures, row.failed_at, None)?;
             }
-            return Ok(converged?.map(|done| Repair::of(instance, done.what, done.why)));
+            let done = converged?.or(restarted);
+            return Ok(done.map(|done| Repair::of(instance, done.what, done.why)));
         }
         let name = instance.container_name(&self.marks());
         let mut removed = false;
@@ -164,6 +173,7 @@ impl Services {
             engine.remove(&there.id).await?;
             removed = true;
         }
+        self.end_commands(engine, row, None).await?;
         if row.wanted == Wanted::Gone {
             self.remove_volumes(engine, row).await?;
             self.store.forget_instance(instance)?;
