@@ -15,6 +15,8 @@ mod loopback;
 #[cfg(test)]
 mod probe_suite;
 #[cfg(test)]
+mod proxy;
+#[cfg(test)]
 mod registry;
 #[cfg(test)]
 mod services;

@@ -152,3 +152,22 @@ fn what_a_host_that_died_has_left_of_an_export_goes() {
     site.lodger(&["uninstall", &addon]).ok();
     assert_eq!((site.has("containers"), site.has("volumes").len()), (made.to_vec(), 0));
 }
+
+#[test]
+fn an_addon_stays_until_all_that_it_has_can_go() {
+    let site = Site::new();
+    let addon = site.install("volumes", service("lodger-test/volumes:1", json!(null)));
+    site.lodger(&["enable", &addon]).ok();
+    site.lodger(&["disable", &addon]).ok();
+    let volume = site.has("volumes").remove(0);
+    let data = site.lab.data(&addon.parse().unwrap());
+    let user = docker(&["create", "--volume", &format!("{volume}:/used"), "lodger-test/shell:1"]);
+    let error = site.lodger(&["--json", "uninstall", &addon]).fails_with(1, "service");
+    assert!(error["message"].as_str().unwrap().contains(&volume), "{error}");
+    assert!(data.exists(), "nothing else has gone before");
+    assert_eq!(site.state(&addon), "installed");
+    docker(&["rm", user.trim()]);
+    site.lodger(&["uninstall", &addon]).ok();
+    site.has_nothing();
+    assert!(!data.exists());
+}

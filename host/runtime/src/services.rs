@@ -219,11 +219,9 @@ impl Services {
     /// # Errors
     /// With nothing changed, when an engine does not answer.
     pub async fn end(&self, id: &AddonId, resource: Option<&str>, wanted: Wanted) -> Result<Vec<Repair>> {
+        self.answer(id).await?;
         let rows = self.store.instances(id)?;
         let engines: BTreeSet<String> = rows.iter().map(|row| row.engine.clone()).collect();
-        for engine in &engines {
-            self.engines.get(engine)?.about().await?;
-        }
         for row in rows {
             let meant = resource.is_none_or(|key| row.instance.resource == key);
             if meant && row.wanted != wanted && row.wanted != Wanted::Gone {
@@ -243,6 +241,18 @@ impl Services {
         Ok(repairs)
     }
 
+    /// Whether the engines that have anything of an addon answer.
+    ///
+    /// # Errors
+    /// When one does not.
+    pub async fn answer(&self, id: &AddonId) -> Result<()> {
+        let engines: BTreeSet<String> = self.store.instances(id)?.into_iter().map(|row| row.engine).collect();
+        for engine in engines {
+            self.engines.get(&engine)?.about().await?;
+        }
+        Ok(())
+    }
+
     /// Makes what a resource had run again, as it was, and waits until it is ready.
     pub async fn resume(&self, addon: &Addon, resource: &str) -> Result<()> {
         for row in self.store.instances(&addon.id)?.into_iter().filter(|row| row.instance.resource == resource) {
@@ -252,13 +262,16 @@ impl Services {
         Ok(())
     }
 
-    /// The same for an addon that goes without its data: nothing is left but the volumes.
-    pub async fn leave(&self, id: &AddonId) -> Result<()> {
-        self.end(id, None, Wanted::Stopped).await?;
-        for row in self.store.instances(id)? {
-            self.store.forget_instance(&row.instance)?;
+    /// Ends all of an addon that goes without its data: nothing is left but the volumes. What could not be ended stays
+    /// recorded.
+    pub async fn leave(&self, id: &AddonId) -> Result<Vec<Repair>> {
+        let repairs = self.end(id, None, Wanted::Stopped).await?;
+        if !repairs.iter().any(Repair::is_problem) {
+            for row in self.store.instances(id)? {
+                self.store.forget_instance(&row.instance)?;
+            }
         }
-        Ok(())
+        Ok(repairs)
     }
 
     /// What the engines that have any instance say of themselves.

@@ -105,7 +105,7 @@ impl Host {
                 {
                     continue;
                 }
-                Ok(locked) => self.reconcile_locked(&id, Some(&locked.addon), &locked.state).await,
+                Ok(locked) => self.tidy(&locked).await,
                 Err(Error::Busy { .. }) => continue,
                 // Its services may not run as they do, but what is to go can go.
                 Err(Error::GrantRevoked { .. }) => {
@@ -121,6 +121,15 @@ impl Host {
             }
         }
         unreachable.map_or(Ok(repairs), Err)
+    }
+
+    /// The same for one addon whose lock is held. What was disabled is left with its data only.
+    pub(crate) async fn tidy(&self, locked: &Locked) -> Result<Vec<Repair>> {
+        let repairs = self.reconcile_locked(&locked.addon.id, Some(&locked.addon), &locked.state).await?;
+        if locked.state == AddonState::Installed {
+            self.services.clear_networks(&locked.addon.id).await?;
+        }
+        Ok(repairs)
     }
 
     /// The end of what every instance of a service has written.

@@ -220,6 +220,15 @@ impl Services {
         Ok(ours.map(|container| (container.name.clone(), container)).collect())
     }
 
+    /// The networks of an addon that is not enabled, on the engines that have anything recorded of it.
+    pub async fn clear_networks(&self, id: &AddonId) -> Result<()> {
+        let engines: BTreeSet<String> = self.store.instances(id)?.into_iter().map(|row| row.engine).collect();
+        for engine in engines {
+            self.remove_networks(&*self.engines.get(&engine)?, id).await?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn remove_networks(&self, engine: &dyn Engine, id: &AddonId) -> Result<()> {
         for network in engine.networks(LABEL_ADDON, &id.to_string()).await? {
             if self.marks().vouches_for(&network.name, &network.labels) {
