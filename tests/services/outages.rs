@@ -17,11 +17,18 @@ const APPS: &str = "apps";
 struct PrivateEngine {
     dir: TempDir,
     daemon: Option<Child>,
+    /// The size of a disk of its own, which is gone with the daemon.
+    disk: Option<&'static str>,
 }
 
 impl PrivateEngine {
     fn new(images: &[&str]) -> PrivateEngine {
-        let mut engine = PrivateEngine { dir: TempDir::new().unwrap(), daemon: None };
+        PrivateEngine::with_disk(None, images)
+    }
+
+    fn with_disk(disk: Option<&'static str>, images: &[&str]) -> PrivateEngine {
+        let mut engine = PrivateEngine { dir: TempDir::new().unwrap(), daemon: None, disk };
+        std::fs::create_dir(engine.path("data")).unwrap();
         engine.start();
         let mut save = Command::new("docker").arg("save").args(images).stdout(Stdio::piped()).spawn().unwrap();
         let loaded = engine.docker().arg("load").stdin(save.stdout.take().unwrap()).output().unwrap();
@@ -48,9 +55,14 @@ impl PrivateEngine {
 
     fn start(&mut self) {
         let log = std::fs::File::create(self.path("log")).unwrap();
+        let disk = match self.disk {
+            Some(size) => format!("mount -t tmpfs -o size={size} tmpfs {} && ", self.path("data").display()),
+            None => String::new(),
+        };
         // In a network of its own: two daemons in one take each other's bridges away.
         let daemon = Command::new("unshare")
-            .args(["--net", "dockerd", "--host", &format!("unix://{}", self.socket()), "--iptables=false"])
+            .args(["--net", "--mount", "sh", "-c", &format!("{disk}exec dockerd \"$@\""), "dockerd"])
+            .args(["--host", &format!("unix://{}", self.socket()), "--iptables=false"])
             .args(["--data-root".as_ref(), self.path("data").as_os_str()])
             .args(["--exec-root".as_ref(), self.path("exec").as_os_str()])
             .args(["--pidfile".as_ref(), self.path("pid").as_os_str()])
@@ -82,6 +94,23 @@ impl PrivateEngine {
         daemon.wait().unwrap();
         // Its containerd goes with it, and where nobody asks how it ended, the next daemon takes it for running.
         let _ = std::fs::remove_file(self.path("exec/containerd/containerd.pid"));
+    }
+
+    /// What takes up all that is left of its disk, as the daemon sees it.
+    fn filling(&self) -> PathBuf {
+        let data = self.path("data");
+        let world = PathBuf::from(format!("/proc/{}/root", self.daemon.as_ref().unwrap().id()));
+        world.join(data.strip_prefix("/").unwrap()).join("filling")
+    }
+
+    fn fill(&self) {
+        let mut file = std::fs::File::create(self.filling()).unwrap();
+        let full = std::io::copy(&mut std::io::repeat(0), &mut file).unwrap_err();
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    }
+
+    fn empty(&self) {
+        std::fs::remove_file(self.filling()).unwrap();
     }
 
     fn containers(&self) -> usize {
@@ -205,5 +234,42 @@ fn an_engine_killed_while_a_resource_goes_is_cleaned_up_after() {
     assert_eq!(engine.containers(), 0);
     site.lodger(&["disable", &redis]).ok();
     site.lodger(&["uninstall", &redis]).ok();
+    engine.is_empty();
+}
+
+#[test]
+fn an_engine_without_room_says_so_and_is_used_again_when_it_has_some() {
+    let engine = PrivateEngine::with_disk(Some("64m"), &["lodger-test/web:1"]);
+    let site = engine.site();
+    let addon = site.install("web", json!([web("one")]));
+    let no_room = |said: &str| assert!(said.contains("no space left on device"), "{said}");
+
+    engine.fill();
+    let error = site.lodger(&["--json", "enable", &addon]).fails_with(4, "engine");
+    no_room(error["message"].as_str().unwrap());
+    assert_eq!((site.state(&addon).as_str(), engine.containers()), ("failed{enable}", 0));
+    engine.empty();
+    site.lodger(&["enable", &addon]).ok();
+
+    let listed = engine.docker().args(["ps", "--quiet"]).output().unwrap();
+    let container = String::from_utf8(listed.stdout).unwrap().trim().to_owned();
+    assert!(engine.docker().args(["rm", "--force", &container]).output().unwrap().status.success());
+    engine.fill();
+    let repaired = site.lodger(&["--json", "reconcile"]).exits(1).json();
+    assert_eq!(repaired[0]["what"], "failed", "{repaired}");
+    no_room(repaired[0]["why"].as_str().unwrap());
+    assert_eq!((site.state(&addon).as_str(), engine.containers()), ("degraded", 0));
+    engine.empty();
+    assert_eq!(site.lab.json(&["reconcile"])[0]["what"], "made");
+    assert_eq!((site.state(&addon).as_str(), site.lab.json(&["reconcile"])), ("enabled", json!([])));
+
+    // Whatever can go without room goes, and the rest when there is some.
+    engine.fill();
+    let ran = site.lodger(&["disable", &addon]);
+    assert!(ran.code == 0 || ran.stderr.contains("no space left on device"), "{ran:?}");
+    assert_eq!((site.state(&addon).as_str(), engine.containers()), ("installed", 0));
+    engine.empty();
+    site.lodger(&["disable", &addon]).ok();
+    site.lodger(&["uninstall", &addon]).ok();
     engine.is_empty();
 }
