@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
+use crate::support::{component, probe_manifest};
+
 /// How long a build, a test and a rebuild may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -177,6 +179,67 @@ fn a_broken_limit_is_the_guests_fault_unless_expected() -> anyhow::Result<()> {
     let (code, tested) = json(lodger(&dir).args(["test"]))?;
     assert_eq!(code, Some(3), "{tested:#}");
     assert!(steps(&tested).contains(&"add: limit-exceeded".to_owned()), "{tested:#}");
+    Ok(())
+}
+
+/// The well-behaved probe with plans that are not, and expectations of what comes of them.
+fn with_plans(test: &str, plans: Value, expectations: &str) -> anyhow::Result<PathBuf> {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("author").join(test);
+    std::fs::create_dir_all(&dir)?;
+    let mut manifest = probe_manifest("good", 60_000);
+    manifest["config_vars"] = serde_json::json!(["PROBE_URL", "PROBE_PLAN", "PROBE_REGION"]);
+    manifest["plans"] = plans;
+    std::fs::write(dir.join("addon.json"), manifest.to_string())?;
+    std::fs::write(dir.join("probe.wasm"), component("hooks_all"))?;
+    std::fs::write(dir.join("lodger-test.toml"), expectations)?;
+    Ok(dir)
+}
+
+#[test]
+fn a_change_of_plan_is_asked_twice_and_held_against_what_is_expected() -> anyhow::Result<()> {
+    let plans = serde_json::json!([
+        { "name": "small" },
+        { "name": "drifting", "options": { "drift": "1" } },
+        { "name": "full", "options": { "refuse": "1" } },
+        { "name": "broken", "options": { "panic_once": "1" } },
+    ]);
+    let case = |name: &str, change: &str| format!("[[case]]\nname = \"{name}\"\n{change}\n");
+    let of = |steps: &Value, name: &str| -> Vec<Value> {
+        let steps = steps["steps"].as_array().into_iter().flatten();
+        steps.filter(|step| step["case"] == name).cloned().collect()
+    };
+    let dir = with_plans(
+        "plans",
+        plans,
+        &[
+            case("it drifts", ""),
+            case("it is refused", "plan = \"drifting\""),
+            case("other than expected", "change.plan = \"full\""),
+            case("it breaks", "change = { plan = \"broken\", expect.outcome = \"trapped\" }"),
+        ]
+        .concat(),
+    )?;
+    let (code, tested) = json(lodger(&dir).args(["test"]))?;
+    assert_eq!(code, Some(1), "{tested:#}");
+    let step = |case: &str, name: &str| of(&tested, case).into_iter().find(|step| step["step"] == name);
+    let drifted = step("it drifts", "plan again").context("it is asked again")?;
+    assert_eq!(
+        (&drifted["ok"], &drifted["mismatches"][0]["what"]),
+        (&false.into(), &"PROBE_PLAN for the same plan".into())
+    );
+    assert_eq!(drifted["mismatches"][0]["expected"], "`driftingsmall`");
+    assert_eq!(step("it drifts", "resume again").context("and goes on")?["ok"], true);
+
+    let refused = step("it is refused", "plan").context("the manifest's next plan")?;
+    assert_eq!((&refused["ok"], &refused["outcome"]), (&true.into(), &"refused".into()), "a refusal is fine");
+    let refused = step("other than expected", "plan").context("the plan of the case")?;
+    assert_eq!((&refused["ok"], &refused["outcome"]), (&false.into(), &"refused".into()));
+    assert_eq!(refused["mismatches"][0]["what"], "outcome");
+
+    let broken: Vec<_> =
+        of(&tested, "it breaks").iter().map(|step| format!("{} {}", step["step"], step["ok"])).collect();
+    let expected = ["add", "url", "config-vars", "provision again", "plan", "remove", "remove again"];
+    assert_eq!(broken, expected.map(|step| format!("\"{step}\" true")), "what is broken is removed");
     Ok(())
 }
 

@@ -3,15 +3,19 @@
 mod apps;
 mod consent;
 mod crash;
+mod depends;
 mod known;
 mod network;
+mod plans;
+mod retention;
 mod set;
+pub mod upgrade;
 mod variables;
 mod verbs;
 
 use serde_json::Value;
 
-use crate::support::Lab;
+use crate::support::{Lab, until};
 
 /// All that a verb could change: what is installed, who has what, which calls were made, which files there are.
 #[derive(Debug, PartialEq)]
@@ -64,4 +68,12 @@ fn outcomes(lab: &Lab) -> Vec<(String, String)> {
 
 fn pairs<const N: usize>(expected: [(&str, &str); N]) -> Vec<(String, String)> {
     expected.map(|(hook, outcome)| (hook.to_owned(), outcome.to_owned())).to_vec()
+}
+
+/// Waits until the newest call is this hook and under way: the guest is entered, or about to be.
+fn under_way(lab: &Lab, hook: &str) {
+    until(|| {
+        let calls = lab.json(&["calls", "--limit", "1"]);
+        (calls[0]["hook"] == hook && calls[0]["outcome"] == Value::Null).then_some(())
+    });
 }

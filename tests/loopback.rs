@@ -75,7 +75,7 @@ impl Loopback {
     }
 }
 
-fn head_of(stream: &mut impl Read) -> Vec<u8> {
+pub fn head_of(stream: &mut impl Read) -> Vec<u8> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|read| read == 1) {

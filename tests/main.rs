@@ -9,9 +9,13 @@ mod capacity;
 #[cfg(test)]
 mod engine;
 #[cfg(test)]
+mod kill_points;
+#[cfg(test)]
 mod lifecycle;
 #[cfg(test)]
 mod loopback;
+#[cfg(test)]
+mod mutual_tls;
 #[cfg(test)]
 mod probe_suite;
 #[cfg(test)]

@@ -96,6 +96,7 @@ probes! {
     trap_in_drop => answers::a_late_trap_is_a_fault,
     unknown_import => answers::an_unknown_import_is_refused_at_install,
     unlinked_open => held,
+    versions => answers::a_version_is_upgraded_by_the_host_alone,
 }
 
 /// `[[example]]` names every probe of the crate, which makes no program of a file it does not name.

@@ -9,15 +9,13 @@ use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::until;
 
 /// Whom a registry with a password admits.
-#[expect(dead_code, reason = "for the tests of pulling with credentials")]
 pub const USER: &str = "lodger";
-#[expect(dead_code, reason = "for the tests of pulling with credentials")]
 pub const PASSWORD: &str = "secret";
 /// `USER:PASSWORD` in base 64.
 const CREDENTIALS: &str = "bG9kZ2VyOnNlY3JldA==";
@@ -54,12 +52,34 @@ impl Registry {
             fs::write(&path, HTPASSWD).unwrap();
             config["auth"] = json!({ "htpasswd": { "realm": "tests", "path": path } });
         }
+        let registry = Registry::serve(files, &config, &[]);
+        let auths = json!({ "auths": { &registry.address: { "auth": CREDENTIALS } } });
+        fs::write(registry.files.path().join("config.json"), auths.to_string()).unwrap();
+        let expected = if password { "HTTP/1.1 401 " } else { "HTTP/1.1 200 " };
+        let answer = registry.ask("/v2/", "");
+        assert!(answer.starts_with(expected), "{answer}");
+        registry
+    }
+
+    /// The same images at the same address, in the network that a process has for itself.
+    pub fn in_network_of(&self, process: u32) -> Registry {
+        let config = json!({
+            "version": "0.1",
+            "storage": { "filesystem": { "rootdirectory": self.files.path().join("storage") } },
+            "http": { "addr": &self.address, "secret": "of no use with one registry" },
+        });
+        let network = format!("--net=/proc/{process}/ns/net");
+        Registry::serve(TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap(), &config, &["nsenter", &network])
+    }
+
+    fn serve(files: TempDir, config: &Value, within: &[&str]) -> Registry {
         // JSON is YAML.
         let config_path = files.path().join("config.yml");
         fs::write(&config_path, config.to_string()).unwrap();
         let log = files.path().join("log");
-        let mut process = Command::new("docker-registry")
-            .arg("serve")
+        let words = [within, &["docker-registry", "serve"]].concat();
+        let mut process = Command::new(words[0])
+            .args(&words[1..])
             .arg(config_path)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
@@ -73,13 +93,23 @@ impl Registry {
             let (_, address) = log.split_once("listening on ")?;
             Some(address.split_once('"')?.0.to_owned())
         });
-        let registry = Registry { process, address, files };
-        let auths = json!({ "auths": { &registry.address: { "auth": CREDENTIALS } } });
-        fs::write(registry.files.path().join("config.json"), auths.to_string()).unwrap();
-        let expected = if password { "HTTP/1.1 401 " } else { "HTTP/1.1 200 " };
-        let answer = registry.ask("/v2/", "");
-        assert!(answer.starts_with(expected), "{answer}");
-        registry
+        Registry { process, address, files }
+    }
+
+    /// From one moment to the next.
+    pub fn stop(&mut self) {
+        // It fails where it has ended of itself.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+
+    /// Makes the registry lie: who asks for the manifest `digest` is given another one.
+    pub fn answer(&self, digest: &str, with: &str) {
+        let blob = |digest: &str| {
+            let hex = digest.strip_prefix("sha256:").unwrap();
+            self.files.path().join("storage/docker/registry/v2/blobs/sha256").join(&hex[..2]).join(hex).join("data")
+        };
+        fs::copy(blob(with), blob(digest)).unwrap();
     }
 
     /// Host and port, as they stand before the name of an image.
@@ -128,9 +158,7 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        // It fails where it has ended of itself.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        self.stop();
     }
 }
 

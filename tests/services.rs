@@ -5,15 +5,24 @@
 )]
 
 mod cut_off;
+mod disk;
 mod faults;
+mod guard;
 pub mod guests;
+mod images;
+mod kill_points;
 mod lost;
 mod oakestra;
 mod outages;
+mod podman;
 mod postgres;
+mod private;
 mod redis;
 mod refused;
+mod remote;
+mod secrets;
 mod slots;
+mod upgrade;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -68,8 +77,20 @@ impl Site {
 
     /// An addon among the examples, under this site's namespace.
     fn example(&self, name: &str) -> String {
-        let text = std::fs::read(crate::support::root().join("guest-examples").join(name).join("addon.json")).unwrap();
-        self.install_with(serde_json::from_slice(&text).unwrap())
+        self.install_with(Site::manifest(name))
+    }
+
+    fn manifest(example: &str) -> Value {
+        let path = crate::support::root().join("guest-examples").join(example).join("addon.json");
+        serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+    }
+
+    /// Another version of an example, with something changed: the path of its package.
+    fn version(&self, example: &str, version: &str, change: impl FnOnce(&mut Value)) -> String {
+        let mut manifest = Site::manifest(example);
+        manifest["version"] = json!(version);
+        change(&mut manifest);
+        self.package(manifest).to_str().unwrap().to_owned()
     }
 
     fn lodger(&self, args: &[&str]) -> Ran {

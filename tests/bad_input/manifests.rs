@@ -58,7 +58,7 @@ fn a_hundred_megabytes_of_json_are_not_read() {
 #[test]
 fn a_wrong_type_or_an_unknown_key_is_named_by_its_path() {
     let lab = Lab::new();
-    let cases: [(&str, Value, &str, &str); 22] = [
+    let cases: [(&str, Value, &str, &str); 27] = [
         ("/colour", json!(1), "colour", "unknown field `colour`"),
         ("/name", json!(1), "name", "invalid type: integer `1`, expected a string"),
         ("/config_vars", json!("A"), "config_vars", "expected a sequence"),
@@ -89,7 +89,12 @@ fn a_wrong_type_or_an_unknown_key_is_named_by_its_path() {
             "unknown variant",
         ),
         ("/provider", json!({ "regions": { "eu": 1 } }), "provider.regions", "expected a sequence"),
+        ("/depends", json!("base"), "depends", "expected a sequence"),
         ("/depends", json!(["base"]), "depends[0]", "invalid type: string"),
+        ("/depends", json!([{ "namespace": "lodger" }]), "depends[0]", "missing field `name`"),
+        ("/depends", json!([{ "name": 1 }]), "depends[0].name", "expected a string"),
+        ("/depends", json!([{ "name": "base", "version": 1.2 }]), "depends[0].version", "expected a string"),
+        ("/depends", json!([{ "name": "base", "optional": true }]), "depends[0].optional", "unknown field"),
         ("/volumes", json!([{ "name": "a", "labels": {} }]), "volumes[0].labels", "unknown field"),
     ];
     for (pointer, value, path, message) in cases {
@@ -109,8 +114,9 @@ fn names_and_values_against_the_rules_are_each_named() {
     let long = "x".repeat(10_001);
     let many: Vec<String> = (0..65).map(|number| format!("ADDON_{number}")).collect();
     let hosts: Vec<String> = (0..65).map(|number| format!("host-{number}.example.com:443")).collect();
+    let needs: Vec<Value> = (0..65).map(|number| json!({ "name": format!("a{number}") })).collect();
     let reach = |network: Value| json!({ "network": network });
-    let cases: [(&str, Value, &str, &str); 33] = [
+    let cases: [(&str, Value, &str, &str); 42] = [
         ("name", json!("!!!"), "name", "holds no letter or digit"),
         ("namespace", json!("../other"), "namespace", "is not an id"),
         ("namespace", json!(""), "namespace", "is not an id"),
@@ -144,6 +150,20 @@ fn names_and_values_against_the_rules_are_each_named() {
         ("capabilities", reach(json!(["[::1]:80"])), "capabilities.network[0]", "inner dashes"),
         ("capabilities", reach(json!(["a.example:1", "A.example:1"])), "capabilities.network", "stands twice"),
         ("capabilities", reach(json!(hosts)), "capabilities.network", "65 entries; at most 64"),
+        ("depends", json!([{ "name": "addon" }]), "depends[0]", "`local/addon` cannot need itself"),
+        ("depends", json!([{ "name": "a" }, { "namespace": "local", "name": "a" }]), "depends", "stands twice"),
+        ("depends", json!([{ "name": "../a" }]), "depends[0].name", "is not an id"),
+        ("depends", json!([{ "namespace": "A", "name": "a" }]), "depends[0].namespace", "is not an id"),
+        ("depends", json!([{ "name": "a", "version": "one" }]), "depends[0].version", "unexpected character"),
+        ("depends", json!([{ "name": "a", "version": "\u{202e}" }]), "depends[0].version", "unexpected character"),
+        ("depends", json!([{ "name": "a", "version": "" }]), "depends[0].version", "unexpected end"),
+        (
+            "depends",
+            json!([{ "name": "a", "version": ">1,".repeat(67) }]),
+            "depends[0].version",
+            "201 bytes; at most 200",
+        ),
+        ("depends", json!(needs), "depends", "65 entries; at most 64"),
     ];
     for (key, value, path, message) in cases {
         let mut document = manifest();
@@ -229,7 +249,7 @@ fn variables_that_would_take_over_an_app_are_refused_whatever_they_are_declared_
 #[test]
 fn what_the_policy_does_not_admit_is_refused_with_the_line_to_change() {
     let lab = Lab::new();
-    let cases: [(&str, Value, &str, &str); 12] = [
+    let cases: [(&str, Value, &str, &str); 11] = [
         (
             "limits",
             json!({ "memory_bytes": 1u64 << 40 }),
@@ -280,7 +300,6 @@ fn what_the_policy_does_not_admit_is_refused_with_the_line_to_change() {
             "replaces",
             "asks to fill the slot `scheduler`, which the policy gives to no addon",
         ),
-        ("depends", json!([{ "name": "base" }]), "depends", "this version of lodger resolves no dependencies"),
         ("config_vars", json!(["DATABASE_URL"]), "config_vars[0]", "`DATABASE_URL` does not start with `ADDON_`"),
     ];
     for (key, value, path, message) in cases {

@@ -127,13 +127,16 @@ fn what_is_neither_a_directory_nor_an_archive_is_refused_without_waiting_for_it(
 }
 
 #[test]
-fn of_several_packages_those_before_the_bad_one_are_installed_whole() {
+fn of_several_packages_none_is_installed_when_one_is_bad() {
     let lab = Lab::new();
     let good = lab.package("good", &manifest(), component("hello"));
-    let ran = lab.lodger(&["--json", "install", good.to_str().unwrap(), "/dev/null", "--yes"]);
-    ran.fails_with(1, "invalid-package");
-    assert_eq!(lab.json(&["list"])[0]["id"], "local/addon");
-    lab.lodger(&["explain", "addon"]).ok();
+    let good = good.to_str().unwrap();
+    for packages in [[good, "/dev/null"], ["/dev/null", good]] {
+        let ran = lab.lodger(&[&["--json", "install", "--yes"], &packages[..]].concat());
+        ran.fails_with(1, "invalid-package");
+        assert_eq!(lab.json(&["list"]), serde_json::json!([]));
+        assert!(lab.installed_files().is_empty());
+    }
 }
 
 #[test]

@@ -27,7 +27,9 @@ pub async fn lives_and_is_gone(bench: &Bench) {
     engine.start(&spec.name).await.unwrap();
     assert_eq!(bench.container(&id).await.status, Status::Running);
 
-    // Its first process ends when it is told to.
+    // Its first process ends when it is told to, once it listens: 15 is the fourth digit's.
+    let listens = "until grep -Eq '^SigCgt:.*[4-7c-f][0-9a-f]{3}$' /proc/1/status; do sleep 0.1; done";
+    bench.says(&id, listens).await;
     assert!(seconds(async { engine.stop(&id, Duration::from_secs(20)).await.unwrap() }).await < 15.0);
     engine.stop(&id, SOON).await.unwrap();
     assert_eq!(bench.container(&id).await.status, Status::Exited(Some(143)));

@@ -98,8 +98,10 @@ async fn every_method_says(docker: &Docker, socket: &Path) {
         docker.networks("x", "y").await.err(),
         docker.remove_network("x").await.err(),
         docker.create_volume("x", &labels).await.err(),
+        docker.volume("x").await.err(),
         docker.volumes("x", "y").await.err(),
         docker.remove_volume("x").await.err(),
+        docker.disk_usage().await.err(),
         docker.export_volume("x", &helper, &mut archive).await.err(),
         docker.import_volume("x", &helper, Box::new(&b""[..])).await.err(),
         docker.events("x", "y").await.err(),
@@ -120,6 +122,22 @@ fn what_is_not_an_engine_says_nothing_about_containers() {
         let docker = at(&fake.socket());
         assert_eq!(fault(docker.container("x").await), Fault::Refused);
         assert_eq!(fault(docker.remove("x").await), Fault::Refused);
+    });
+}
+
+#[test]
+fn what_is_kept_is_read_in_both_its_shapes() {
+    run(async {
+        let mut fake = Fake::new();
+        for newest in [41, 51, 52] {
+            fake.up(12, newest);
+            let usage = at(&fake.socket()).disk_usage().await.unwrap();
+            assert_eq!(usage.containers, BTreeMap::from([("a".to_owned(), 7), ("b".to_owned(), 0)]));
+            let volumes = [("v".to_owned(), 9), ("unknown".to_owned(), 0), ("untold".to_owned(), 0)];
+            assert_eq!(usage.volumes, BTreeMap::from(volumes));
+            let asked = fake.asked();
+            assert!(asked.last().unwrap().starts_with(&format!("GET /v1.{newest}/system/df?")), "{asked:?}");
+        }
     });
 }
 
@@ -152,7 +170,7 @@ fn a_key_that_cannot_be_read_is_said_at_once() {
         authority: "/no/authority".into(),
     };
     let failure = Docker::connect("far", &tls).err().expect("it cannot");
-    assert!(failure.fault == Fault::Refused && failure.to_string().contains("/no/key"), "{failure}");
+    assert!(failure.fault == Fault::Untrusted && failure.to_string().contains("/no/key"), "{failure}");
 }
 
 #[test]
@@ -195,7 +213,13 @@ fn the_api_is_told_how_far_networks_reach() {
             let name = bench.network(&format!("{reach:?}"), reach).await;
             let told = raw(&format!("GET /networks/{name}")).await;
             assert_eq!((&told["Driver"], &told["Internal"]), (&json!("bridge"), &json!(internal)));
-            assert_eq!((&told["Options"], &told["Attachable"]), (&options, &json!(false)));
+            let mut named = told["Options"].clone();
+            let bridge = named.as_object_mut().unwrap().remove("com.docker.network.bridge.name").unwrap();
+            assert_eq!((&named, &told["Attachable"]), (&options, &json!(false)));
+            // Rules of a firewall are made for these.
+            let bridge = bridge.as_str().unwrap();
+            assert!(bridge.starts_with("lodger-") && bridge.len() == 15, "{bridge}");
+            assert!(Path::new("/sys/class/net").join(bridge).exists(), "{bridge}");
         }
     });
 }

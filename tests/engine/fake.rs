@@ -53,6 +53,11 @@ impl Fake {
     }
 }
 
+/// What it keeps, as Docker and as Podman write names.
+const CONTAINERS: &str = r#"[{"Id":"1","Names":["/a"],"SizeRw":7,"SizeRootFs":8},{"Id":"2","Names":["b"]}]"#;
+const VOLUMES: &str = r#"[{"Name":"v","UsageData":{"Size":9,"RefCount":1}},
+    {"Name":"unknown","UsageData":{"Size":-1,"RefCount":-1}},{"Name":"untold","UsageData":null}]"#;
+
 async fn serve(mut stream: UnixStream, oldest: u32, newest: u32) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -71,6 +76,12 @@ async fn serve(mut stream: UnixStream, oldest: u32, newest: u32) -> String {
             (200, format!(r#"{{"Version":"fake","ApiVersion":"1.{newest}","MinAPIVersion":"1.{oldest}"}}"#))
         }
         _ if path.contains("/containers/json") => (200, "[]".to_owned()),
+        Some(52..) if path.contains("/system/df?") => {
+            (200, format!(r#"{{"ContainerUsage":{{"Items":{CONTAINERS}}},"VolumeUsage":{{"Items":{VOLUMES}}}}}"#))
+        }
+        _ if path.contains("/system/df?") => {
+            (200, format!(r#"{{"LayersSize":1,"Images":null,"Containers":{CONTAINERS},"Volumes":{VOLUMES}}}"#))
+        }
         _ if path.contains("/images/create") => (404, message("manifest unknown")),
         _ => (404, message("page not found")),
     };

@@ -36,7 +36,11 @@ fn adding_again_with_another_plan_or_options_is_refused_with_the_hint() {
     for (asked, what) in again {
         let error = lab.lodger(&[&["--json", "add", "shop", "probe"], asked].concat()).fails_with(1, "already-added");
         assert_eq!(error["message"], format!("app `shop` already has addon `good/probe` with other {what}"));
-        assert_eq!(error["hint"], "`lodger remove shop good/probe` first, or add another with --as ALIAS");
+        let hint = match what {
+            "plan" => "`lodger plan shop good/probe small` changes its plan",
+            _ => "`lodger remove shop good/probe` first, or add another with --as ALIAS",
+        };
+        assert_eq!(error["hint"], hint);
     }
     let same = lab.json(&["add", "shop", "probe", "--plan", "large", "--option", "sleep_ms=0"]);
     assert_eq!(same["created"], false);

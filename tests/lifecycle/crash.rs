@@ -2,16 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{outcomes, pairs, resources, state};
+use super::{outcomes, pairs, resources, state, under_way};
 use crate::support::{Lab, Running, component, probe_manifest, until};
-
-/// Waits until the newest call is this hook and under way: the guest is entered, or about to be.
-fn under_way(lab: &Lab, hook: &str) {
-    until(|| {
-        let calls = lab.json(&["calls", "--limit", "1"]);
-        (calls[0]["hook"] == hook && calls[0]["outcome"] == Value::Null).then_some(())
-    });
-}
 
 /// Waits until the guest itself has written something.
 fn written(lab: &Lab, what: impl Fn(&str) -> bool) {

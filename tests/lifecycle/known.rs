@@ -145,7 +145,9 @@ fn completions_name_every_verb() {
     let lab = Lab::new();
     for shell in ["bash", "zsh", "fish"] {
         let script = lab.lodger(&["completions", shell]).ok().stdout;
-        for verb in ["install", "uninstall", "enable", "disable", "list", "explain", "add", "remove", "env", "doctor"] {
+        for verb in
+            ["install", "uninstall", "enable", "disable", "list", "explain", "add", "remove", "plan", "env", "doctor"]
+        {
             assert!(script.contains(verb), "{verb} for {shell}");
         }
     }

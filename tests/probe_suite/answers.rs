@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use lodger::{Answer, Limit, Outcome};
+use lodger::{Answer, HookRequest, Limit, Outcome};
 
 use super::{PATIENT_MS, Probe, broken, refusal, schedule_request, trapped};
 use crate::support::{Lab, component, id, probe_manifest};
@@ -156,7 +156,7 @@ pub async fn variables_that_take_over_an_app_refuse_the_whole_answer(name: &str)
 pub async fn a_well_behaved_addon_completes_every_hook(name: &str) {
     let mut manifest = probe_manifest("hooks-all", PATIENT_MS);
     manifest["config_vars"] = ["PROBE_URL", "PROBE_PLAN", "PROBE_REGION"].as_slice().into();
-    manifest["plans"] = serde_json::json!([{ "name": "small" }]);
+    manifest["plans"] = serde_json::json!([{ "name": "small" }, { "name": "large" }]);
     manifest["provider"] = serde_json::json!({ "regions": ["eu"] });
     let probe = Probe::with_manifest(name, manifest).await;
     assert!(probe.enable().await.outcome.is_completed());
@@ -167,6 +167,13 @@ pub async fn a_well_behaved_addon_completes_every_hook(name: &str) {
     let url = format!("probe://{key}:password-of-{key}@host/small");
     let expected = [("PROBE_URL", &*url), ("PROBE_PLAN", "small"), ("PROBE_REGION", "eu")];
     assert_eq!(env.variables, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+    for done in [
+        probe.host.change_plan(&id("shop"), &probe.id, None, "large").await,
+        probe.host.suspend(&id("shop"), &probe.id, None).await,
+        probe.host.resume(&id("shop"), &probe.id, None).await,
+    ] {
+        assert!(done.unwrap().outcome.is_completed());
+    }
     probe.host.check_health(&probe.id).await.unwrap().unwrap();
     assert!(probe.host.remove(&id("shop"), &probe.id, None).await.unwrap().outcome.is_completed());
     assert!(probe.host.disable(&probe.id, false).await.unwrap().outcome.is_completed());
@@ -175,6 +182,24 @@ pub async fn a_well_behaved_addon_completes_every_hook(name: &str) {
     let mut calls: Vec<_> = host.calls(Some(&probe_id), 100).unwrap();
     calls.sort_by(|one, other| one.id.cmp(&other.id));
     let hooks: Vec<_> = calls.iter().map(|call| (call.hook.as_str(), call.outcome.as_deref().unwrap())).collect();
-    let expected = ["enable", "provision", "url", "config-vars", "health", "unprovision", "disable"];
+    let expected = [
+        "enable",
+        "provision",
+        "url",
+        "config-vars",
+        "change-plan",
+        "suspend",
+        "resume",
+        "health",
+        "unprovision",
+        "disable",
+    ];
     assert_eq!(hooks, expected.map(|hook| (hook, "completed")));
+}
+
+pub async fn a_version_is_upgraded_by_the_host_alone(name: &str) {
+    let probe = Probe::provider(name).await;
+    let error = probe.host.call(&probe.id, HookRequest::Upgrade("0.9.0".parse().unwrap())).await.unwrap_err();
+    assert_eq!(error.code(), "not-permitted");
+    assert_eq!(probe.calls().last().unwrap().hook, "enable", "the guest was not entered");
 }

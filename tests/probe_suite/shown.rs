@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use lodger::ProgressEvent;
+use lodger::{Answer, Outcome, ProgressEvent};
 
 use super::{Probe, refusal};
 use crate::support::{Lab, SECRET, assert_plain, strings};
@@ -32,6 +32,15 @@ fn everything_shown(lab: &Lab, addon: &str) -> Vec<String> {
     shown
 }
 
+/// What it says to people when it is enabled after all, makes a resource, and is asked for its health.
+async fn messages(probe: &Probe) -> Vec<String> {
+    assert!(probe.enable().await.outcome.is_completed());
+    let Outcome::Completed(made) = probe.add("shop").await.outcome else { panic!("it makes a resource") };
+    let health = probe.host.check_health(&probe.id).await.unwrap().unwrap().outcome;
+    let Outcome::Completed(Answer::Health(report)) = health else { panic!("{health:?}") };
+    vec![made.message.unwrap(), report.message.unwrap()]
+}
+
 fn steps(probe: &Probe) -> Vec<String> {
     let step = |event| match event {
         ProgressEvent::Step(step) => Some(step),
@@ -55,6 +64,9 @@ pub async fn the_secret_appears_nowhere(name: &str) {
     );
     said.extend(steps(&probe));
     assert_eq!(said.len(), 5);
+    let messages = messages(&probe).await;
+    assert_eq!(messages, ["made with [redacted], the password is [redacted]", "[redacted] is too short"]);
+    said.extend(messages);
     let (addon, lab) = (probe.id.to_string(), probe.close());
     said.extend(everything_shown(&lab, &addon));
     for text in said {
@@ -73,7 +85,8 @@ pub async fn text_acts_on_nobody(name: &str) {
     assert_eq!(code, "other");
     assert!(message.starts_with("\\u{1b}[31mred"), "{message}");
     assert!(!message.contains('\n'), "one line: {message}");
-    let mut said = [vec![message.to_owned()], done.call.unwrap().log, steps(&probe)].concat();
+    let messages = messages(&probe).await;
+    let mut said = [vec![message.to_owned()], done.call.unwrap().log, steps(&probe), messages].concat();
     assert!(said.iter().all(|line| !line.contains('\n')), "a line was forged");
     let (addon, lab) = (probe.id.to_string(), probe.close());
     said.extend(everything_shown(&lab, &addon));

@@ -25,6 +25,7 @@ fn manifest(probe: &str, deadline_ms: u64, services: &[Value]) -> Value {
         "version": "1.0.0",
         "component": format!("{probe}.wasm"),
         "config_vars": ["PROBE_URL"],
+        "plans": [{ "name": "small" }, { "name": "large" }],
         "capabilities": { "services": true },
         "limits": { "deadlines_ms": { "default": deadline_ms } },
         "services": services.iter().map(service).collect::<Vec<_>>(),
@@ -60,6 +61,13 @@ pub async fn only_its_own_services(probe: &str) {
     for app in ["shop", "blog"] {
         assert_eq!(site.lab.json(&["env", app])["PROBE_URL"], "ok://held");
     }
+    assert_eq!(site.has("containers").len(), 4);
+    site.lodger(&["plan", "shop", &addon, "large"]).ok();
+    site.lodger(&["suspend", "shop", &addon]).ok();
+    assert_eq!(site.lab.json(&["reconcile"]), json!([]), "what the addon has stopped stays so");
+    assert_eq!(site.has("containers").len(), 3);
+    site.lodger(&["resume", "shop", &addon]).ok();
+    assert_eq!(site.lab.json(&["env", "shop"])["PROBE_URL"], "ok://held");
     assert_eq!(site.has("containers").len(), 4);
     let refused = site.lodger(&["--json", "add", "refuser", &addon]).exits(1);
     assert!(refused.stdout.contains("asked to refuse"), "{refused:?}");

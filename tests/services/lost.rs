@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use super::faults::service;
 use super::{Site, docker, web};
-use crate::support::run;
 
 #[test]
 fn a_network_that_is_gone_is_made_again_with_what_was_in_it() {
@@ -99,61 +98,6 @@ fn data_of_an_app_that_is_lost_while_another_is_added_is_told_of() {
 }
 
 #[test]
-fn what_a_host_that_died_has_left_of_an_export_goes() {
-    let site = Site::new();
-    let addon = site.install("volumes", service("lodger-test/volumes:1", json!(null)));
-    site.lodger(&["enable", &addon]).ok();
-    let container = site.has("containers").remove(0);
-    docker(&["exec", &container, "sh", "-c", "echo kept > /a/file"]);
-    let mut archive = Vec::new();
-    let exported = run(async {
-        let (host, id) = (site.lab.host().await, addon.parse().unwrap());
-        let (main, mut stuck) = ("main".parse().unwrap(), tokio::io::duplex(1));
-        let export = host.export_volume(&id, &main, None, "/a", &mut stuck.0);
-        // As if its process was killed: nothing of it is looked after any more.
-        let begun = tokio::io::AsyncReadExt::read_u8(&mut stuck.1);
-        tokio::select! { done = export => panic!("{done:?}"), begun = begun => drop(begun.unwrap()) }
-        assert_eq!(site.has("containers").len(), 2, "the helper is left");
-        host.export_volume(&id, &main, None, "/a", &mut archive).await.unwrap()
-    });
-    assert_eq!(exported, archive.len() as u64);
-    assert!(archive.windows(5).any(|five| five == b"kept\n"));
-    let helper = site.has("containers").into_iter().find(|name| *name != container).unwrap();
-
-    // Others' are not: one of another home, and one that says it is this home's.
-    let label = |label: &str| {
-        let format = format!("{{{{index .Config.Labels {label:?}}}}}");
-        format!("{label}={}", docker(&["inspect", "--format", &format, &helper]).trim())
-    };
-    let (ours, spec, helps) = (label("lodger.home"), label("lodger.spec"), label("lodger.helper"));
-    let other_home = "lodger.home=0123456789abcdef".to_owned();
-    let of = format!("lodger.addon={addon}");
-    let made = [(ours, "forged"), (other_home, "other")].map(|(home, name)| {
-        let name = format!("{helper}-{name}");
-        let labels = [&of, &home, &spec, &helps].map(|label| format!("--label={label}"));
-        let [of, home, spec, helps] = &labels;
-        docker(&["create", "--name", &name, of, home, spec, helps, "lodger-test/shell:1"]);
-        name
-    });
-    assert_eq!(site.lab.json(&["reconcile"]), json!([]));
-    let mut left = vec![container, made[0].clone(), made[1].clone()];
-    left.sort();
-    assert_eq!(site.has("containers"), left);
-
-    // Another one, and the addon goes altogether.
-    run(async {
-        let (host, id) = (site.lab.host().await, addon.parse().unwrap());
-        let (main, mut stuck) = ("main".parse().unwrap(), tokio::io::duplex(1));
-        let export = host.export_volume(&id, &main, None, "/a", &mut stuck.0);
-        let begun = tokio::io::AsyncReadExt::read_u8(&mut stuck.1);
-        tokio::select! { done = export => panic!("{done:?}"), begun = begun => drop(begun.unwrap()) }
-    });
-    site.lodger(&["disable", &addon]).ok();
-    site.lodger(&["uninstall", &addon]).ok();
-    assert_eq!((site.has("containers"), site.has("volumes").len()), (made.to_vec(), 0));
-}
-
-#[test]
 fn an_addon_stays_until_all_that_it_has_can_go() {
     let site = Site::new();
     let addon = site.install("volumes", service("lodger-test/volumes:1", json!(null)));
@@ -161,7 +105,11 @@ fn an_addon_stays_until_all_that_it_has_can_go() {
     site.lodger(&["disable", &addon]).ok();
     let volume = site.has("volumes").remove(0);
     let data = site.lab.data(&addon.parse().unwrap());
-    let user = docker(&["create", "--volume", &format!("{volume}:/used"), "lodger-test/shell:1"]);
+    // Whoever uses it, and whatever that says of itself.
+    let labels = [format!("lodger.addon={addon}"), format!("lodger.helper={volume}"), "lodger.spec=a.b".to_owned()];
+    let labels = labels.map(|label| format!("--label={label}"));
+    let mount = format!("{volume}:/used");
+    let user = docker(&["create", "--volume", &mount, &labels[0], &labels[1], &labels[2], "lodger-test/shell:1"]);
     let error = site.lodger(&["--json", "uninstall", &addon]).fails_with(1, "service");
     assert!(error["message"].as_str().unwrap().contains(&volume), "{error}");
     assert!(data.exists(), "nothing else has gone before");

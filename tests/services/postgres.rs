@@ -8,14 +8,14 @@ const IMAGE: &str = "docker.io/library/postgres:16";
 /// Words differ between versions, codes do not.
 const INSUFFICIENT_PRIVILEGE: &str = "ERROR:  42501";
 
-fn enabled() -> (Site, String) {
+pub fn enabled() -> (Site, String) {
     let site = Site::with_policy("env_names = [\"DATABASE_URL\"]\n");
     let postgres = site.example("postgres");
     site.lodger(&["enable", &postgres]).ok();
     (site, postgres)
 }
 
-fn url(site: &Site, app: &str) -> String {
+pub fn url(site: &Site, app: &str) -> String {
     site.lab.json(&["env", app])["DATABASE_URL"].as_str().unwrap().to_owned()
 }
 
@@ -35,7 +35,7 @@ fn try_ask(url: &str, sql: &str) -> Result<String, String> {
 }
 
 #[track_caller]
-fn ask(url: &str, sql: &str) -> String {
+pub fn ask(url: &str, sql: &str) -> String {
     try_ask(url, sql).unwrap()
 }
 
@@ -112,6 +112,15 @@ fn every_app_has_a_database_of_its_own_in_one_server() {
     assert_eq!(site.has("containers"), containers);
     assert_eq!((url(&site, "shop"), ask(&shop, "TABLE basket")), (shop.clone(), "full".to_owned()));
     assert_eq!(site.lab.json(&["reconcile"]), serde_json::json!([]), "nothing more to do");
+
+    // The superuser's is a file of the server, and none of it is in what the engine shows.
+    let data = site.lab.home().join("data").join(&postgres);
+    let superuser_password = std::fs::read_to_string(data.join("superuser")).unwrap();
+    let read = docker(&["exec", "--user", "postgres", &containers[0], "cat", "/run/secrets/POSTGRES_PASSWORD"]);
+    assert_eq!((superuser_password.len(), &read), (48, &superuser_password));
+    let shown = docker(&["inspect", &containers[0]]);
+    assert!(shown.contains("POSTGRES_PASSWORD_FILE=/run/secrets/POSTGRES_PASSWORD"), "{shown}");
+    assert!(!shown.contains(&superuser_password) && !shown.contains(password), "{shown}");
 
     // Passwords are nowhere but with the server and the apps, not even in what it says of a statement that failed.
     for verb in [

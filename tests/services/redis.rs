@@ -6,10 +6,10 @@ use std::net::TcpStream;
 use super::{Site, docker};
 
 /// A connection to the Redis of a URL, after its password was given.
-struct Client(BufReader<TcpStream>);
+pub struct Client(BufReader<TcpStream>);
 
 impl Client {
-    fn new(url: &str) -> Client {
+    pub fn new(url: &str) -> Client {
         let (user, password, address) = parts(url);
         let mut client = Client::anonymous(&address);
         assert_eq!(client.ask(&["AUTH", &user, &password]), "+OK");
@@ -21,7 +21,7 @@ impl Client {
     }
 
     /// The first line of the answer, or the value where it is one.
-    fn ask(&mut self, words: &[&str]) -> String {
+    pub fn ask(&mut self, words: &[&str]) -> String {
         let mut request = format!("*{}\r\n", words.len());
         for word in words {
             request += &format!("${}\r\n{word}\r\n", word.len());
@@ -105,7 +105,7 @@ fn every_app_has_a_redis_of_its_own_that_outlives_its_container() {
 }
 
 /// What was repaired without a verb that waits for it takes a moment.
-fn wait_for(url: &str) {
+pub fn wait_for(url: &str) {
     let (user, password, address) = parts(url);
     crate::support::until(|| {
         let stream = TcpStream::connect(&address).ok()?;

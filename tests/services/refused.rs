@@ -86,6 +86,13 @@ fn grants_the_policy_does_not_give() {
     }
     let problem = refused(&site, no, service("limits", json!({ "memory_bytes": 1u64 << 40 })));
     at(&problem, "services[0].limits.memory_bytes", "service_memory_bytes");
+    let problem = refused(&site, no, service("limits", json!({ "disk_bytes": 1u64 << 40 })));
+    at(&problem, "services[0].limits.disk_bytes", "service_disk_bytes");
+    let problem = refused(&site, "invalid-manifest", service("limits", json!({ "disk_bytes": 0 })));
+    assert_eq!(
+        (&problem["path"], &problem["message"]),
+        (&json!("services[0].limits.disk_bytes"), &json!("must be above 0"))
+    );
 }
 
 #[test]
@@ -111,13 +118,26 @@ fn images_that_are_not_what_they_should_be() {
 #[test]
 fn policies_that_say_nothing_sensible() {
     let site = Site::new();
+    let tls = |address: &str, without: &str| {
+        let files = ["key", "certificate", "authority"].into_iter().filter(|file| *file != without);
+        let files: String = files.map(|file| format!("{file} = \"/{file}\"\n")).collect();
+        format!("[[engine]]\nname = \"a\"\naddress = \"{address}\"\n{files}")
+    };
     for (line, words) in [
         ("[grant]\nimages = [\"Redis\"]", "grant.images"),
         ("[grant]\nhost_ports = \"80-90\"", "grant.host_ports"),
         ("[grant]\ncapabilities = [\"NET_RAW\"]", "never given"),
         ("[[engine]]\nname = \"a\"", "needs either `socket`"),
         ("[[engine]]\nname = \"a\"\nsocket = \"relative\"", "needs either `socket`"),
-        ("[[engine]]\nname = \"a\"\naddress = \"tcp://h:2375\"", "needs either `socket`"),
+        ("[[engine]]\nname = \"a\"\naddress = \"tcp://h:2375\"", "add `key`, `certificate` and `authority`"),
+        (&tls("tcp://h:2375", "certificate"), "add `key`, `certificate` and `authority`"),
+        (&tls("http://h:2375", ""), "HOST:PORT"),
+        (&tls("unix:///var/run/docker.sock", ""), "HOST:PORT"),
+        (&tls("h", ""), "HOST:PORT"),
+        (&tls("root@h:2376", ""), "HOST:PORT"),
+        (&tls("h:2376", ""), "add `apps_address`"),
+        (&format!("{}apps_address = \"127.0.0.1\"", tls("h:2376", "")), "does not lead to another machine"),
+        ("[[engine]]\nname = \"a\"\nsocket = \"/a\"\napps_address = \"10.0.0.1\"", "where [apps] says"),
         ("[[engine]]\nname = \"a\"\nsocket = \"/a\"\n[[engine]]\nname = \"a\"\nsocket = \"/b\"", "stands twice"),
         ("[apps]\nreach = \"everywhere\"", "apps.reach"),
         ("[[registry]]\nname = \"docker.io\"\nuser = \"me\"", "come together"),

@@ -1,6 +1,6 @@
 //! Gives every app a secret key and a salt of its own: made once, kept under `/data`, the same ever after.
 //!
-//! A resource is one file, `/data/<key>`, of `NAME=value` lines. It appears by a rename of a complete file, so that a call
+//! A resource is one file, `/data/<key>`, of `name=value` lines. It appears by a rename of a complete file, so that a call
 //! killed at any instant leaves the whole resource or none.
 
 mod store;
@@ -15,14 +15,16 @@ wit_bindgen::generate!({
             export lodger:addon/setup@0.1.0;
             export lodger:addon/provider@0.1.0;
             export lodger:addon/config@0.1.0;
+            export lodger:addon/plans@0.1.0;
             export lodger:addon/health@0.1.0;
         }
     ",
     generate_all,
 });
 
-use exports::lodger::addon::{config, health, provider, setup};
+use exports::lodger::addon::{config, health, plans, provider, setup};
 use lodger::addon::{progress, settings, types::Error, types::Pair};
+use store::Secrets;
 use values::Format;
 
 /// The variables an app receives, as in `addon.json`.
@@ -50,12 +52,12 @@ impl provider::Guest for AppSecrets {
         let wanted = Wanted::read(&request)?;
         if !store::exists(&request.key)? {
             progress::step(&format!("Generating {} secrets of {} bytes", VARIABLES.len(), wanted.bytes));
-            let mut lines = String::new();
+            let mut variables = Vec::new();
             for name in VARIABLES {
-                lines += &format!("{name}={}\n", wanted.format.encode(&values::random(wanted.bytes)?));
+                variables.push((name.to_owned(), wanted.format.encode(&values::random(wanted.bytes)?)));
             }
             progress::step("Storing them");
-            store::write(&request.key, &lines)?;
+            store::write(&request.key, &Secrets { bytes: wanted.bytes, variables })?;
         }
         progress::percent(100);
         Ok(provider::Provisioned {
@@ -75,7 +77,34 @@ impl provider::Guest for AppSecrets {
 impl config::Guest for AppSecrets {
     fn config_vars(id: String, _private: String) -> Result<Vec<config::ConfigVar>, Error> {
         let variable = |(name, value): (String, String)| config::ConfigVar { name, value };
-        Ok(store::read(&id)?.into_iter().map(variable).collect())
+        Ok(store::read(&id)?.variables.into_iter().map(variable).collect())
+    }
+}
+
+impl plans::Guest for AppSecrets {
+    /// A plan promises how long secrets are at least, and those an app has are never replaced: that would end its sessions
+    /// and lose what it has encrypted. So it may have every plan that its secrets are long enough for.
+    fn change_plan(request: plans::ChangePlanRequest) -> Result<plans::Changed, Error> {
+        let has = store::read(&request.of.id)?.bytes;
+        let promised = Wanted::of_plan(&request.plan_options)?.bytes;
+        if has < promised {
+            return Err(Error::Conflict(format!(
+                "the secrets of {} have {has} bytes and the plan {} promises {promised}; secrets in use are never replaced: \
+                 remove the addon from the app and add it again with that plan",
+                request.of.app, request.plan
+            )));
+        }
+        Ok(plans::Changed { message: Some(format!("the secrets stay as they are, {has} bytes each")) })
+    }
+
+    fn suspend(of: plans::ResourceInfo) -> Result<plans::Changed, Error> {
+        store::read(&of.id)?;
+        Ok(plans::Changed { message: Some("the app keeps its secrets: what it knows cannot be withheld".to_owned()) })
+    }
+
+    fn resume(of: plans::ResourceInfo) -> Result<plans::Changed, Error> {
+        store::read(&of.id)?;
+        Ok(plans::Changed { message: None })
     }
 }
 
@@ -96,19 +125,24 @@ struct Wanted {
 
 impl Wanted {
     fn read(request: &provider::ProvisionRequest) -> Result<Self, Error> {
-        let mut wanted = Self { bytes: DEFAULT_BYTES, format: default_format()? };
-        for Pair { name, value } in &request.plan_options {
-            match name.as_str() {
-                "bytes" => wanted.bytes = values::parse_bytes(value)?,
-                "format" => wanted.format = Format::parse(value)?,
-                _ => return Err(Error::Invalid(format!("the plan has an unknown option {name:?}"))),
-            }
-        }
+        let mut wanted = Self::of_plan(&request.plan_options)?;
         // How much is the plan's to say, how it is written is the app's.
         for Pair { name, value } in &request.options {
             match name.as_str() {
                 "format" => wanted.format = Format::parse(value)?,
                 _ => return Err(Error::Invalid(format!("unknown option {name:?}, there is only `format`"))),
+            }
+        }
+        Ok(wanted)
+    }
+
+    fn of_plan(options: &[Pair]) -> Result<Self, Error> {
+        let mut wanted = Self { bytes: DEFAULT_BYTES, format: default_format()? };
+        for Pair { name, value } in options {
+            match name.as_str() {
+                "bytes" => wanted.bytes = values::parse_bytes(value)?,
+                "format" => wanted.format = Format::parse(value)?,
+                _ => return Err(Error::Invalid(format!("the plan has an unknown option {name:?}"))),
             }
         }
         Ok(wanted)

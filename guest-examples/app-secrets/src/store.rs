@@ -9,13 +9,27 @@ use crate::lodger::addon::types::Error;
 const DIR: &str = "/data";
 /// Ends the name of a file that is still being written. No key contains a dot.
 const UNFINISHED: &str = ".new";
+/// The name of the first line, which no variable has.
+const BYTES: &str = "bytes";
+
+/// What an app has.
+pub struct Secrets {
+    /// How much randomness is in each, however it is written.
+    pub bytes: usize,
+    /// By the variables that hold them, in the order of [`VARIABLES`].
+    pub variables: Vec<(String, String)>,
+}
 
 pub fn exists(key: &str) -> Result<bool, Error> {
     fs::exists(path(key)?).map_err(|error| failed("cannot look for the secrets", error))
 }
 
 /// Stores a resource, whole or not at all.
-pub fn write(key: &str, lines: &str) -> Result<(), Error> {
+pub fn write(key: &str, secrets: &Secrets) -> Result<(), Error> {
+    let mut lines = format!("{BYTES}={}\n", secrets.bytes);
+    for (name, value) in &secrets.variables {
+        lines += &format!("{name}={value}\n");
+    }
     let path = path(key)?;
     let unfinished = format!("{path}{UNFINISHED}");
     let write = || {
@@ -31,17 +45,19 @@ pub fn write(key: &str, lines: &str) -> Result<(), Error> {
     })
 }
 
-/// The variables of a resource. The id that `provision` answered is its key.
-pub fn read(id: &str) -> Result<Vec<(String, String)>, Error> {
+/// The secrets of a resource. The id that `provision` answered is its key.
+pub fn read(id: &str) -> Result<Secrets, Error> {
     let lines = fs::read_to_string(path(id)?).map_err(|error| match error.kind() {
         ErrorKind::NotFound => Error::NotFound(format!("there are no secrets {id}")),
         _ => failed("cannot read the secrets", error),
     })?;
-    let variables: Vec<_> = lines.lines().filter_map(|line| line.split_once('=')).collect();
-    if !variables.iter().map(|(name, _)| name).eq(&VARIABLES) {
-        return Err(Error::Other(format!("the secrets {id} are damaged")));
+    let mut pairs = lines.lines().filter_map(|line| line.split_once('='));
+    let bytes = pairs.next().filter(|(name, _)| *name == BYTES).and_then(|(_, bytes)| bytes.parse().ok());
+    let variables: Vec<_> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    match bytes {
+        Some(bytes) if variables.iter().map(|(name, _)| name).eq(&VARIABLES) => Ok(Secrets { bytes, variables }),
+        _ => Err(Error::Other(format!("the secrets {id} are damaged"))),
     }
-    Ok(variables.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
 }
 
 /// Removes a resource and what an interrupted `write` left of it. Already gone is fine.

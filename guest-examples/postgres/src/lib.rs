@@ -16,12 +16,13 @@ wit_bindgen::generate!({
             export lodger:addon/setup@0.1.0;
             export lodger:addon/provider@0.1.0;
             export lodger:addon/url@0.1.0;
+            export lodger:addon/health@0.1.0;
         }
     ",
     generate_all,
 });
 
-use exports::lodger::addon::{provider, setup, url};
+use exports::lodger::addon::{health, provider, setup, url};
 use lodger::addon::types::{Error, Pair};
 use lodger::addon::{progress, services};
 
@@ -81,6 +82,18 @@ impl url::Guest for Addon {
     fn url(id: String, private: String) -> Result<String, Error> {
         let at = services::endpoint(SERVICE, PORT)?;
         Ok(format!("postgres://{id}:{private}@{}:{}/{id}", at.host, at.port))
+    }
+}
+
+impl health::Guest for Addon {
+    fn check() -> Result<health::Report, Error> {
+        Ok(match psql(sql::WRITES) {
+            Ok(()) => health::Report { status: health::Status::Healthy, message: None },
+            Err(Error::Unavailable(why) | Error::Other(why)) => {
+                health::Report { status: health::Status::Unhealthy, message: Some(why) }
+            }
+            Err(other) => return Err(other),
+        })
     }
 }
 

@@ -3,6 +3,11 @@
 /// By default every role may enter every database: the server's own are for the superuser.
 pub const CLOSE: &str = "REVOKE ALL ON DATABASE postgres, template1 FROM PUBLIC;\n";
 
+/// Fails where the server does not take what apps write.
+pub const WRITES: &str = "DO $$ BEGIN
+    IF current_setting('transaction_read_only')::bool THEN RAISE EXCEPTION 'the server takes no writes'; END IF;
+END $$;\n";
+
 /// Makes a role and a database of its own that only it may enter. What is there stays, with this password.
 ///
 /// A database cannot be made in a transaction. Interrupted anywhere, the same again finishes it. No app may take all of the

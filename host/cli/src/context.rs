@@ -1,5 +1,6 @@
 //! What every verb is given: where the home is, how to answer, how to show progress.
 
+use std::fmt;
 use std::io::IsTerminal as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -10,6 +11,8 @@ use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use lodger::{Config, Host, ProgressEvent};
 use tempfile::TempDir;
+
+use crate::output;
 
 /// Calls this program makes at a time: it runs one verb.
 const CONCURRENT_CALLS: u32 = 4;
@@ -74,6 +77,11 @@ impl Context {
             copied.with_context(|| format!("cannot read `{}`", policy.display()))?;
         }
         Ok(ThrowAway { host: self.open(dir.path().to_owned()).await?, _dir: dir })
+    }
+
+    /// A line to the person who asked, while something long is under way.
+    pub fn say_meanwhile(&self, text: impl fmt::Display) {
+        self.progress.suspend(|| output::say(self, text));
     }
 
     /// Shows that something long is under way while `work` runs, on a terminal.

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use lodger::{Done, Error, Outcome, Problem};
+use lodger::{Done, Error, Outcome, Problem, Step};
 use serde::Serialize;
 use serde_json::json;
 
@@ -73,6 +73,15 @@ pub fn completed<T>(subject: &impl fmt::Display, done: Done<T>) -> Result<T, Hoo
     }
 }
 
+/// The same for one of several addons, with what it was about.
+pub fn completed_step(step: Step) -> anyhow::Result<()> {
+    let why = step.why();
+    match (completed(&step.addon, step.done), why) {
+        (Err(failed), Some(why)) => Err(anyhow::Error::from(failed).context(why)),
+        (done, _) => Ok(done?),
+    }
+}
+
 #[derive(Serialize)]
 struct Body<'a> {
     code: &'a str,
@@ -114,6 +123,7 @@ fn problems(error: &Error) -> &[Problem] {
     match error {
         Error::Manifest { problems } => problems,
         Error::GrantRefused { refusals } | Error::GrantRevoked { refusals, .. } => refusals,
+        Error::Dependency { source, .. } => problems(source),
         _ => &[],
     }
 }

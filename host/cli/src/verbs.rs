@@ -20,12 +20,17 @@ mod list;
 mod logs;
 mod new;
 mod pack;
+mod plan;
 mod reconcile;
 mod remove;
+mod resume;
+mod rollback;
 mod run;
 mod set;
+mod suspend;
 mod test;
 mod uninstall;
+mod upgrade;
 mod url;
 
 use std::io::Write as _;
@@ -33,16 +38,18 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use lodger::{AddonId, Error, Host, Id};
+use lodger::{AddonId, Done, Error, Host, Id, Resource, ResourceState};
 use serde_json::json;
 
 use crate::context::Context;
-use crate::output;
+use crate::output::{self, HookFailed};
 
 #[derive(clap::Subcommand)]
 pub enum Verb {
     Install(install::Install),
     Uninstall(uninstall::Uninstall),
+    Upgrade(upgrade::Upgrade),
+    Rollback(rollback::Rollback),
     Enable(enable::Enable),
     Disable(disable::Disable),
     List(list::List),
@@ -56,6 +63,9 @@ pub enum Verb {
     Adopt(adopt::Adopt),
     Add(add::Add),
     Remove(remove::Remove),
+    Plan(plan::Plan),
+    Suspend(suspend::Suspend),
+    Resume(resume::Resume),
     Url(url::Url),
     Env(env::Env),
     Run(run::Run),
@@ -80,6 +90,8 @@ impl Verb {
         match self {
             Verb::Install(verb) => verb.run(context).await,
             Verb::Uninstall(verb) => verb.run(context).await,
+            Verb::Upgrade(verb) => verb.run(context).await,
+            Verb::Rollback(verb) => verb.run(context).await,
             Verb::Enable(verb) => verb.run(context).await,
             Verb::Disable(verb) => verb.run(context).await,
             Verb::List(verb) => verb.run(context).await,
@@ -93,6 +105,9 @@ impl Verb {
             Verb::Adopt(verb) => verb.run(context).await,
             Verb::Add(verb) => verb.run(context).await,
             Verb::Remove(verb) => verb.run(context).await,
+            Verb::Plan(verb) => verb.run(context).await,
+            Verb::Suspend(verb) => verb.run(context).await,
+            Verb::Resume(verb) => verb.run(context).await,
             Verb::Url(verb) => verb.run(context).await,
             Verb::Env(verb) => verb.run(context).await,
             Verb::Run(verb) => verb.run(context).await,
@@ -136,11 +151,80 @@ fn dry_run(context: &Context, changes: bool, what: &str) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// The answer of a verb that moves an addon to another state.
-fn state(context: &Context, host: &Host, id: &AddonId, changed: bool) -> anyhow::Result<u8> {
+/// A resource that a verb has changed; or the failure of the hook, with what leads on from the state it is left in.
+fn stays(
+    host: &Host,
+    app: &Id,
+    addon: &AddonId,
+    alias: Option<&Id>,
+    done: Done<Resource>,
+) -> Result<Resource, HookFailed> {
+    output::completed(addon, done).map_err(|failed| match host.resource(app, addon, alias) {
+        Ok(left) if matches!(left.state, ResourceState::Failed(_) | ResourceState::Interrupted(_)) => {
+            let logs = failed.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+            HookFailed { hint: Some(format!("{}{logs}", left.way_on())), ..failed }
+        }
+        _ => failed,
+    })
+}
+
+/// The answer of a verb that changes a resource.
+fn resource(context: &Context, resource: &Resource, changed: bool) -> anyhow::Result<u8> {
+    if let Some(message) = resource.message.as_ref().filter(|_| changed) {
+        output::say(context, message);
+    }
     if context.json {
-        let info = host.addon(id)?;
-        output::json(&json!({ "id": id, "version": info.version, "state": info.state, "changed": changed }))?;
+        output::json(&json!({
+            "app": resource.app,
+            "addon": resource.addon,
+            "alias": resource.alias,
+            "id": resource.id,
+            "plan": resource.plan,
+            "state": resource.state,
+            "message": resource.message,
+            "changed": changed,
+        }))?;
     }
     Ok(0)
+}
+
+/// The same for a verb that may have to go through others first, which are named under `key`.
+fn dry_run_in_order(context: &Context, id: &AddonId, would: &[AddonId], verb: &str, key: &str) -> anyhow::Result<u8> {
+    let first = others(would, id);
+    if first.is_empty() {
+        return dry_run(context, !would.is_empty(), &format!("{verb} {id}"));
+    }
+    let then = if would.contains(id) { format!(", then {id}") } else { String::new() };
+    output::say(context, format!("would {verb} {}{then}", names(&first)));
+    if context.json {
+        output::json(&json!({ "dry_run": true, "changed": true, key: first }))?;
+    }
+    Ok(0)
+}
+
+/// The answer of a verb that moves an addon to another state, perhaps after others, which are named under a key.
+fn state(
+    context: &Context,
+    host: &Host,
+    id: &AddonId,
+    changed: bool,
+    (key, first): (&str, &[AddonId]),
+) -> anyhow::Result<u8> {
+    if context.json {
+        let info = host.addon(id)?;
+        let mut answer = json!({ "id": id, "version": info.version, "state": info.state, "changed": changed });
+        if !first.is_empty() {
+            answer.as_object_mut().map(|answer| answer.insert(key.to_owned(), json!(first)));
+        }
+        output::json(&answer)?;
+    }
+    Ok(0)
+}
+
+fn others<'a>(addons: &'a [AddonId], id: &AddonId) -> Vec<&'a AddonId> {
+    addons.iter().filter(|addon| *addon != id).collect()
+}
+
+fn names(addons: &[&AddonId]) -> String {
+    addons.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -1,7 +1,9 @@
 //! Verbs on addons: install, uninstall, enable, disable, set; and what is known of them.
 
+mod depends;
 mod doctor;
 mod install;
+mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +19,10 @@ use crate::outcome::{Outcome, Report};
 use crate::registry::setting_place;
 use crate::store::{AddonRow, CallRow, Wanted};
 
-pub use doctor::{Finding, Severity};
+pub use depends::Need;
+pub use doctor::{Finding, Mend, Severity};
 pub use install::{Incoming, Installed};
+pub use order::Step;
 
 /// Longest value of a setting, in bytes.
 const SETTING_MAX: usize = 64 << 10;
@@ -196,25 +200,40 @@ impl Host {
         Ok(self.store.settings(&addon.id)?.remove(name))
     }
 
-    /// Enables an addon: its `enable` hook runs, and after it apps may use it.
+    /// Enables an addon: its `enable` hook runs, and after it apps may use it. What it needs must be enabled, as
+    /// [`Host::enable_with_needs`] sees to.
     pub async fn enable(&self, id: &AddonId) -> Result<Done<()>> {
         let locked = self.lock(id).await?;
         if locked.state.is_enabled() {
             return Ok(Done::already(()));
         }
-        let mut begun = self.claim_slot(&locked)?;
-        if !begun && !locked.addon.manifest.services.is_empty() {
+        self.enable_locked(&locked).await
+    }
+
+    pub(crate) async fn enable_locked(&self, locked: &Locked) -> Result<Done<()>> {
+        let (id, manifest) = (&locked.addon.id, &locked.addon.manifest);
+        self.check_needs(manifest)?;
+        let claimed = self.claim_slot(locked)?;
+        if !claimed && (!manifest.services.is_empty() || !manifest.depends.is_empty()) {
             self.store.set_addon_state(id, &AddonState::Enabling)?;
-            begun = true;
         }
-        let done = self.enable_locked(&locked).await;
-        if begun && done.is_err() {
-            self.store.set_addon_state(id, &AddonState::Failed(HookName::Enable))?;
+        // Again, now that whoever disables what it needs can see it.
+        if let Err(error) = self.check_needs(manifest) {
+            self.not_begun(locked, &AddonState::Enabling)?;
+            return Err(error);
+        }
+        let done = self.start_and_enable(locked).await;
+        match &done {
+            Ok(_) => {}
+            Err(_) if claimed || !manifest.services.is_empty() => {
+                self.store.set_addon_state(id, &AddonState::Failed(HookName::Enable))?;
+            }
+            Err(_) => self.not_begun(locked, &AddonState::Enabling)?,
         }
         done
     }
 
-    async fn enable_locked(&self, locked: &Locked) -> Result<Done<()>> {
+    async fn start_and_enable(&self, locked: &Locked) -> Result<Done<()>> {
         let id = &locked.addon.id;
         if !locked.addon.manifest.services.is_empty() {
             self.start_services(&locked.addon).await?;
@@ -233,10 +252,12 @@ impl Host {
         if locked.state.is_enabled() {
             return Ok(false);
         }
+        self.check_needs(&locked.addon.manifest)?;
         self.could_claim_slot(&locked).map(|()| true)
     }
 
-    /// Disables an addon no app uses. With `force`, takes it from the apps first.
+    /// Disables an addon that no app uses and no enabled addon needs. With `force`, takes it from the apps first;
+    /// [`Host::disable_with_dependents`] disables those that need it, too.
     pub async fn disable(&self, id: &AddonId, force: bool) -> Result<Done<()>> {
         let locked = self.lock(id).await?;
         if !self.check_disable(&locked, force)? {
@@ -256,13 +277,33 @@ impl Host {
                 return Ok(done);
             }
         }
+        self.disable_locked(&locked).await
+    }
+
+    /// Disables an addon no app uses.
+    pub(crate) async fn disable_locked(&self, locked: &Locked) -> Result<Done<()>> {
+        let id = &locked.addon.id;
+        self.store.set_addon_state(id, &AddonState::Disabling)?;
+        // Again, now that whoever enables one that needs it can see it.
+        let done = match self.check_unneeded(id) {
+            Ok(()) => self.disable_and_stop(locked).await,
+            Err(error) => Err(error),
+        };
+        if done.is_err() {
+            self.not_begun(locked, &AddonState::Disabling)?;
+        }
+        done
+    }
+
+    async fn disable_and_stop(&self, locked: &Locked) -> Result<Done<()>> {
+        let id = &locked.addon.id;
         if !locked.addon.grant.hooks.contains(&HookName::Disable) {
             self.services.answer(id).await?;
             self.store.disabled(id)?;
             self.services.end(id, None, Wanted::Stopped).await?;
             return Ok(Done::without_call(()));
         }
-        let call = self.call_locked(&locked, HookRequest::Disable, None).await?;
+        let call = self.call_locked(locked, HookRequest::Disable, None).await?;
         if call.outcome.is_completed() {
             self.services.end(id, None, Wanted::Stopped).await?;
         }
@@ -275,6 +316,14 @@ impl Host {
     }
 
     fn check_disable(&self, locked: &Locked, force: bool) -> Result<bool> {
+        if locked.state != AddonState::Installed {
+            self.check_unneeded(&locked.addon.id)?;
+        }
+        self.could_disable(locked, force)
+    }
+
+    /// The same as far as it is about the addon alone.
+    fn could_disable(&self, locked: &Locked, force: bool) -> Result<bool> {
         let id = &locked.addon.id;
         if locked.state == AddonState::Installed {
             return Ok(false);

@@ -33,12 +33,15 @@ hooks!(setup, "setup-hooks");
 hooks!(provider, "provider-hooks");
 hooks!(url, "url-hooks");
 hooks!(config, "config-hooks");
+hooks!(plans, "plans-hooks");
 hooks!(health, "health-hooks");
 hooks!(scheduler, "scheduler-hooks");
+hooks!(upgrade, "upgrade-hooks");
 
 pub use config::exports::lodger::addon::config::ConfigVar;
 pub use health::exports::lodger::addon::health::{Report as HealthReport, Status as HealthStatus};
 pub use imports::lodger::addon::types::{Error as GuestError, Pair};
+pub use plans::exports::lodger::addon::plans::{ChangePlanRequest, Changed, ResourceInfo};
 pub use provider::exports::lodger::addon::provider::{
     ProvisionRequest, Provisioned, UnprovisionReason, UnprovisionRequest,
 };

@@ -68,8 +68,13 @@ pub trait Engine: Send + Sync {
     async fn remove_network(&self, name: &str) -> Result<()>;
 
     async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<()>;
+    async fn volume(&self, name: &str) -> Result<Option<Volume>>;
     async fn volumes(&self, label: &str, value: &str) -> Result<Vec<Volume>>;
     async fn remove_volume(&self, name: &str) -> Result<()>;
+
+    /// What all containers and volumes take of the disk, in one question. An engine walks through every file of them to
+    /// answer it: ask seldom.
+    async fn disk_usage(&self) -> Result<DiskUsage>;
 
     /// Writes the content of a volume as a tar archive, and returns its bytes. A host that dies meanwhile, or drops the
     /// future, leaves the helper.
@@ -111,12 +116,23 @@ pub struct Failure {
 pub enum Fault {
     /// It does not answer. Nothing is known: wait, never delete.
     Unreachable,
+    /// It does not prove who it is, or does not believe who we are. Nothing is known either.
+    Untrusted,
     NotFound,
     /// The name is taken, or the thing is in use.
     Conflict,
     TimedOut,
+    /// It has no addresses left for one more network.
+    NoAddresses,
     /// It said no.
     Refused,
+}
+
+impl Fault {
+    /// Nothing is known of what the engine has.
+    pub fn is_silence(self) -> bool {
+        matches!(self, Fault::Unreachable | Fault::Untrusted)
+    }
 }
 
 /// What an engine says about itself.
@@ -182,6 +198,8 @@ pub struct ContainerSpec {
     pub labels: BTreeMap<String, String>,
     /// Named volumes and where they are mounted.
     pub volumes: BTreeMap<String, String>,
+    /// The same for those that the container only reads, and that nothing of its image is copied into.
+    pub read_only_volumes: BTreeMap<String, String>,
     /// Mounted empty and writable, in memory.
     pub scratch: Vec<String>,
     /// Networks to join, with the names the container has there.
@@ -274,6 +292,9 @@ impl Executed {
     }
 }
 
+/// What the Linux interfaces of all networks begin with, so that a rule of the machine's firewall knows them.
+pub const BRIDGES: &str = "lodger-";
+
 /// A bridge network.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct NetworkSpec {
@@ -305,6 +326,15 @@ pub struct Network {
 pub struct Volume {
     pub name: String,
     pub labels: BTreeMap<String, String>,
+}
+
+/// What is taken of an engine's disk, in bytes by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiskUsage {
+    /// What containers have written outside of volumes. Their kept output is not in it: engines do not tell, and it is
+    /// bounded ([`LOG_FILE_BYTES`]).
+    pub containers: BTreeMap<String, u64>,
+    pub volumes: BTreeMap<String, u64>,
 }
 
 /// A container that is never started: a way to a volume's content that every engine has. Whoever asks for it names and

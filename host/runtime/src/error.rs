@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+use semver::{Version, VersionReq};
+
 use crate::engine::Fault;
 use crate::id::{AddonId, Id};
 use crate::manifest::Problem;
@@ -54,11 +56,26 @@ pub enum Error {
     #[error("addon `{addon}` keeps what {} had of it", list(apps))]
     DataKept { addon: AddonId, apps: Vec<Id> },
     #[error("app `{app}` already has addon `{addon}` with other {what}")]
-    AlreadyAdded { app: Id, addon: AddonId, what: &'static str },
+    AlreadyAdded { app: Id, addon: AddonId, what: &'static str, hint: String },
     #[error("app `{app}` already has the variable `{variable}` from addon `{holder}`")]
     VariableTaken { app: Id, variable: String, holder: AddonId },
     #[error("the alias `{alias}` makes `{variable}`, which is never given to an app")]
     VariableForbidden { alias: Id, variable: String },
+    #[error("{}, which is not installed", needing(chain))]
+    DependencyMissing { chain: Vec<AddonId> },
+    #[error("{}", needing(chain))]
+    DependencyCycle { chain: Vec<AddonId> },
+    #[error("{} in version {wanted}; it is {version}", needing(chain))]
+    DependencyVersion { chain: Vec<AddonId>, wanted: VersionReq, version: Version },
+    #[error("addon `{addon}` needs `{needed}`, which is {state}")]
+    DependencyNotEnabled { addon: AddonId, needed: AddonId, state: String, hint: String },
+    /// What went wrong with the last of them, or the first, keeps the others waiting.
+    #[error("{}", needing(chain))]
+    Dependency { chain: Vec<AddonId>, source: Box<Error> },
+    #[error("addon `{addon}` is needed by {}", shortened(quoted(by)).join(", "))]
+    Needed { addon: AddonId, by: Vec<AddonId>, verb: &'static str },
+    #[error("addon `{addon}` is given twice, with different content")]
+    GivenTwice { addon: AddonId },
     #[error("addon `{addon}` is not granted any more what it was installed with")]
     GrantRevoked { addon: AddonId, refusals: Vec<Problem> },
 
@@ -68,6 +85,8 @@ pub enum Error {
     GrantRefused { refusals: Vec<Problem> },
     #[error("the grant was not accepted")]
     GrantNotAccepted,
+    #[error("the new version of addon `{addon}` may do more, which was not accepted")]
+    GrantWidens { addon: AddonId, digest: String },
     #[error("package `{package}`: {message}")]
     Package { package: String, message: String },
     #[error("package `{package}` cannot be read")]
@@ -80,6 +99,18 @@ pub enum Error {
     DigestChanged { addon: AddonId, version: String },
     #[error("addon `{addon}` is installed in version {installed}")]
     OtherVersion { addon: AddonId, installed: String },
+    #[error("addon `{addon}` is installed in version {installed}, which is later than {offered}")]
+    Downgrade { addon: AddonId, installed: String, offered: String },
+    #[error("the package is of addon `{package}`, not of `{addon}`")]
+    OtherAddon { addon: AddonId, package: AddonId },
+    #[error("version {version} of addon `{addon}` lacks {what}")]
+    StillNeeded { addon: AddonId, version: String, what: String },
+    #[error("no earlier version of addon `{addon}` is kept")]
+    NothingEarlier { addon: AddonId },
+    #[error("what {} had added of `{addon}` is not known to version {version}", list(apps))]
+    AddedSince { addon: AddonId, version: String, apps: Vec<Id> },
+    #[error("no engine has an image of addon `{addon}`, by which its volumes are reached")]
+    NoImage { addon: AddonId },
 
     #[error("policy `lodger.toml`: {message}")]
     Policy { message: String },
@@ -95,6 +126,8 @@ pub enum Error {
     Image { image: String, message: String, hint: Option<String> },
     #[error("engine `{engine}` has a container `{name}` that lodger has not made")]
     ForeignContainer { name: String, engine: String },
+    #[error("engine `{engine}` has a volume `{name}` that lodger has not made, and secrets are to go there")]
+    ForeignVolume { name: String, engine: String },
     #[error("the policy names no engine `{}`", shown(engine, 60))]
     UnknownEngine { engine: String },
     #[error(transparent)]
@@ -163,16 +196,30 @@ impl Error {
             Error::AlreadyAdded { .. } => ("already-added", Conflict),
             Error::VariableTaken { .. } => ("variable-taken", Conflict),
             Error::VariableForbidden { .. } => ("variable-forbidden", Invalid),
+            Error::DependencyMissing { .. } => ("dependency-missing", Conflict),
+            Error::DependencyCycle { .. } => ("dependency-cycle", Conflict),
+            Error::DependencyVersion { .. } => ("dependency-version", Conflict),
+            Error::DependencyNotEnabled { .. } => ("dependency-not-enabled", Conflict),
+            Error::Dependency { source, .. } => source.row(),
+            Error::Needed { .. } => ("needed", Conflict),
+            Error::GivenTwice { .. } => ("given-twice", Invalid),
             Error::GrantRevoked { .. } => ("grant-revoked", Conflict),
             Error::Manifest { .. } => ("invalid-manifest", Invalid),
             Error::GrantRefused { .. } => ("grant-refused", Conflict),
             Error::GrantNotAccepted => ("grant-not-accepted", Conflict),
+            Error::GrantWidens { .. } => ("grant-widens", Conflict),
             Error::Package { .. } => ("invalid-package", Invalid),
             Error::PackageRead { .. } => ("package-unreadable", Invalid),
             Error::Component { .. } => ("invalid-component", Invalid),
             Error::CompileBound { .. } => ("compile-bound", Invalid),
             Error::DigestChanged { .. } => ("digest-changed", Conflict),
             Error::OtherVersion { .. } => ("other-version", Conflict),
+            Error::Downgrade { .. } => ("downgrade", Conflict),
+            Error::OtherAddon { .. } => ("other-addon", Invalid),
+            Error::StillNeeded { .. } => ("still-needed", Conflict),
+            Error::NothingEarlier { .. } => ("no-earlier-version", NotFound),
+            Error::AddedSince { .. } => ("added-since", Conflict),
+            Error::NoImage { .. } => ("no-image", Host),
             Error::Policy { .. } => ("invalid-policy", Host),
             Error::UnknownService { .. } => ("unknown-service", NotFound),
             Error::Service { .. } => ("service", Conflict),
@@ -180,9 +227,11 @@ impl Error {
             Error::PortTaken { .. } => ("port-taken", Conflict),
             Error::Image { .. } => ("image", Conflict),
             Error::ForeignContainer { .. } => ("foreign-container", Conflict),
+            Error::ForeignVolume { .. } => ("foreign-volume", Conflict),
             Error::UnknownEngine { .. } => ("unknown-engine", Host),
             Error::Engine(failure) => match failure.fault {
                 Fault::Unreachable => ("engine-unreachable", Host),
+                Fault::Untrusted => ("engine-untrusted", Host),
                 _ => ("engine", Host),
             },
             Error::Home { .. } => ("home-unusable", Host),
@@ -234,37 +283,83 @@ impl Error {
             Error::AmbiguousResource { aliases, .. } => format!("say which with --as: {}", list(aliases)),
             Error::UnknownKey(_) => "`Host::add` makes resources".to_owned(),
             Error::UnknownSetting { known, .. } => format!("the manifest declares {}", list(known)),
+            Error::UnknownPlan { known, .. } if known.is_empty() => "its manifest has no plans".to_owned(),
             Error::UnknownPlan { known, .. } => format!("there are {}", list(known)),
-            Error::NotPermitted { hint, .. } | Error::ResourceState { hint, .. } | Error::Home { hint, .. } => {
-                hint.clone()
+            Error::NotPermitted { hint, .. }
+            | Error::ResourceState { hint, .. }
+            | Error::AlreadyAdded { hint, .. }
+            | Error::Home { hint, .. } => hint.clone(),
+            Error::HookMissing { hook: "change-plan", .. } => {
+                "its component exports no `plans`: remove it and add it again with --plan, which destroys what is there"
+                    .to_owned()
             }
+            Error::HookMissing { hook: "suspend" | "resume", .. } => "its component exports no `plans`".to_owned(),
             Error::Busy { .. } | Error::TooManyCalls { .. } => "ask again later; nothing has been done".to_owned(),
             Error::SlotTaken { holder, .. } => format!("`lodger disable {holder}` first"),
             Error::InUse { .. } => "remove it from them first, or use --force".to_owned(),
             Error::DataKept { addon, .. } => {
                 format!("`lodger remove APP {addon}` destroys it, once the addon is enabled")
             }
-            Error::AlreadyAdded { app, addon, .. } => {
-                format!("`lodger remove {app} {addon}` first, or add another with --as ALIAS")
-            }
             Error::VariableTaken { .. } => "give it another name with --as ALIAS".to_owned(),
             Error::VariableForbidden { .. } => "choose another alias".to_owned(),
+            Error::DependencyMissing { chain } => {
+                format!("`lodger install PATH-OF-{}` first", chain.last().map(ToString::to_string).unwrap_or_default())
+            }
+            Error::DependencyCycle { .. } => "remove one of them from `depends` in its addon.json".to_owned(),
+            Error::DependencyVersion { chain, .. } => {
+                let needed = chain.last().map(ToString::to_string).unwrap_or_default();
+                format!("install a version of `{needed}` that fits, or change `depends` in addon.json")
+            }
+            Error::DependencyNotEnabled { hint, .. } => hint.clone(),
+            Error::Dependency { source, .. } => return source.hint(),
+            Error::Needed { by, verb, .. } => {
+                let verbs = by.iter().map(|addon| format!("`lodger {verb} {addon}`")).collect();
+                let or = if *verb == "disable" { ", or use --force" } else { "" };
+                format!("{} first{or}", shortened(verbs).join(", then "))
+            }
+            Error::GivenTwice { .. } => "give one of them".to_owned(),
             Error::GrantRevoked { addon, .. } => {
                 format!("loosen the policy, or install `{addon}` again to decide anew")
             }
+            Error::GrantWidens { digest, .. } => format!("`--accept-grant {digest}` accepts what is shown"),
             Error::GrantNotAccepted => "--yes accepts the grant as shown".to_owned(),
             Error::DigestChanged { .. } => "raise the version in addon.json, or use --dev".to_owned(),
             Error::OtherVersion { addon, .. } => {
-                format!("`lodger uninstall {addon} --keep-data` first; upgrades in place come in a later version")
+                format!("`lodger upgrade {addon} PATH` replaces it, with what it has")
             }
+            Error::Downgrade { addon, .. } => {
+                format!("`lodger rollback {addon}` goes back to the version before the last upgrade, with its data")
+            }
+            Error::OtherAddon { package, .. } => format!("`lodger install` it beside, or `lodger upgrade {package}`"),
+            Error::StillNeeded { addon, .. } => format!("`lodger remove APP {addon}` first, or use another version"),
+            Error::NothingEarlier { .. } => {
+                "snapshots under [retention] in lodger.toml says how many are kept".to_owned()
+            }
+            Error::AddedSince { addon, .. } => {
+                format!(
+                    "`lodger remove APP {addon}` first, or use --force, which does that: it destroys what they have"
+                )
+            }
+            Error::NoImage { .. } => "pull the image its manifest names".to_owned(),
             Error::Service { hint, .. } => hint.clone(),
             Error::ServiceNotReady { addon, .. } => format!("`lodger logs {addon}` has what it said"),
             Error::PortTaken { .. } => "host_ports under [grant] in lodger.toml, or \"0\" in addon.json".to_owned(),
             Error::ForeignContainer { name, .. } => format!("remove or rename it: `docker rm -f {name}`"),
+            Error::ForeignVolume { name, .. } => format!("remove it: `docker volume rm {name}`"),
             Error::UnknownEngine { engine } => format!("add [[engine]] with name = \"{engine}\" to lodger.toml"),
             Error::Engine(failure) if failure.fault == Fault::Unreachable => {
                 "start the engine, or name another under [[engine]] in lodger.toml; nothing was removed".to_owned()
             }
+            Error::Engine(failure) if failure.fault == Fault::NoAddresses => {
+                "`docker network prune` removes networks nobody uses; for more of them, give the engine smaller ones in \
+                 /etc/docker/daemon.json, out of a range nothing else has, and restart it: \
+                 \"default-address-pools\": [{ \"base\": \"10.201.0.0/16\", \"size\": 24 }]"
+                    .to_owned()
+            }
+            Error::Engine(failure) if failure.fault == Fault::Untrusted => format!(
+                "`address`, `authority`, `certificate` and `key` of [[engine]] `{}` in lodger.toml; nothing was removed",
+                failure.engine
+            ),
             Error::Component { hint, .. } | Error::Image { hint, .. } => return hint.clone(),
             Error::CompileBound { .. } => "limits.compile_ms and limits.compile_memory_bytes in lodger.toml".to_owned(),
             Error::HomeCopied { .. } => "`lodger adopt` makes it a home of its own".to_owned(),
@@ -277,9 +372,9 @@ impl Error {
         })
     }
 
-    /// An engine did not answer: nothing is known of its containers.
+    /// An engine did not answer, or did not prove who it is: nothing is known of its containers.
     pub(crate) fn is_unreachable(&self) -> bool {
-        matches!(self, Error::Engine(failure) if failure.fault == Fault::Unreachable)
+        matches!(self, Error::Engine(failure) if failure.fault.is_silence())
     }
 
     pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Error {
@@ -289,7 +384,27 @@ impl Error {
 }
 
 fn list(items: &[impl ToString]) -> String {
-    items.iter().map(|item| format!("`{}`", item.to_string())).collect::<Vec<_>>().join(", ")
+    quoted(items).join(", ")
+}
+
+fn quoted(items: &[impl ToString]) -> Vec<String> {
+    items.iter().map(|item| format!("`{}`", item.to_string())).collect()
+}
+
+/// Longest list of addons that need each other that is shown whole.
+const SHOWN_WHOLE: usize = 16;
+
+/// Who needs whom, the one after the other: `a` needs `b` needs `c`.
+pub(crate) fn needing(chain: &[AddonId]) -> String {
+    shortened(quoted(chain)).join(" needs ")
+}
+
+/// Both ends of a long list.
+fn shortened(mut items: Vec<String>) -> Vec<String> {
+    if items.len() > SHOWN_WHOLE {
+        items.splice(SHOWN_WHOLE / 2..items.len() - SHOWN_WHOLE / 2, ["…".to_owned()]);
+    }
+    items
 }
 
 fn count(number: usize, what: &str) -> String {

@@ -56,7 +56,7 @@ pub struct Grant {
     pub denied_imports: Vec<String>,
     /// The same in plain words, each with the line of manifest or policy that says so.
     pub lines: Vec<Line>,
-    /// `sha256:` over all of the above.
+    /// `sha256:` over all of the above, but for what is told of the machines that services run on.
     pub digest: String,
 }
 
@@ -107,6 +107,8 @@ impl Grant {
             digest: String::new(),
         };
         grant.digest = grant.compute_digest();
+        // That a firewall has rules is no decision about the addon: whoever says so must not be asked for a new one.
+        services::machine(&grant.services, &policy.services, &mut grant.lines);
         Ok(grant)
     }
 
@@ -114,6 +116,24 @@ impl Grant {
         // A map of names, numbers and strings always serializes.
         let text = serde_json::to_vec(self).unwrap_or_default();
         format!("sha256:{}", hex(&Sha256::digest(text)))
+    }
+
+    /// What the addon may do by this grant and may not by the one `before`: to be decided by somebody. A limit that is not
+    /// higher widens nothing; whatever else reads differently does.
+    pub fn widens(&self, before: &Grant) -> Vec<Line> {
+        let limits = Limit::ALL.into_iter().filter(|&limit| self.limits[limit] <= before.limits[limit]);
+        let mut narrower: Vec<String> = limits.map(|limit| in_words(limit, self.limits[limit])).collect();
+        for hook in &self.hooks {
+            let (now, then) = (self.deadlines_ms.of(hook.name()), before.deadlines_ms.of(hook.name()));
+            narrower.extend((now <= then).then(|| deadline_in_words(hook.name(), now.as_millis())));
+        }
+        for service in &self.services {
+            narrower.extend(before.services.iter().flat_map(|before| service.no_more_than(before)));
+        }
+        let known = |line: &Line| {
+            narrower.contains(&line.what) || before.lines.iter().any(|other| other.may && other.what == line.what)
+        };
+        self.lines.iter().filter(|line| line.may && !known(line)).cloned().collect()
     }
 
     /// The variables `config-vars` may fill.
@@ -129,18 +149,10 @@ fn refusal(path: impl Into<String>, message: impl Into<String>, hint: impl Into<
 
 /// What the manifest format has and this version of the host has not: refused, never ignored.
 fn refuse_what_is_not_here_yet(manifest: &Manifest, refusals: &mut Vec<Problem>) {
-    let asks = [
-        ("capabilities.events", !manifest.events.is_empty(), "delivers no events"),
-        ("depends", !manifest.depends.is_empty(), "resolves no dependencies"),
-    ];
-    for (path, asked, lack) in asks {
-        if asked {
-            refusals.push(refusal(
-                path,
-                format!("this version of lodger {lack}"),
-                format!("remove `{path}` from addon.json"),
-            ));
-        }
+    if !manifest.events.is_empty() {
+        let path = "capabilities.events";
+        let hint = format!("remove `{path}` from addon.json");
+        refusals.push(refusal(path, "this version of lodger delivers no events", hint));
     }
 }
 
@@ -195,6 +207,10 @@ fn in_words(limit: Limit, value: u64) -> String {
     }
 }
 
+fn deadline_in_words(hook: &str, ms: u128) -> String {
+    format!("run its hook {hook} for up to {ms} ms")
+}
+
 /// A size as a person reads it, exact or rounded to a tenth.
 pub fn human_bytes(bytes: u64) -> String {
     let mut value = bytes;
@@ -237,7 +253,7 @@ fn deadlines(
             (None, Some(&ms)) => (ms, "addon.json: limits.deadlines_ms.default".to_owned()),
             (None, None) => (default, "default".to_owned()),
         };
-        lines.push(Line { may: true, what: format!("run its hook {hook} for up to {ms} ms"), because });
+        lines.push(Line { may: true, what: deadline_in_words(hook.name(), u128::from(ms)), because });
         deadlines.insert(hook.name().to_owned(), ms);
     }
     deadlines.insert(
@@ -367,6 +383,9 @@ fn surroundings(manifest: &Manifest, lines: &mut Vec<Line>) {
     for (name, setting) in &manifest.settings {
         let kind = if setting.secret { "secret setting" } else { "setting" };
         add(true, format!("read its {kind} {name}"), &format!("addon.json: settings.{name}"));
+    }
+    for (place, needed) in manifest.depends.iter().enumerate() {
+        add(true, format!("have {needed} enabled before it"), &format!("addon.json: depends[{place}]"));
     }
     add(false, "see any other file, variable, process or addon".to_owned(), "built in");
 }

@@ -8,9 +8,12 @@
 //! data/<ns>/<name>/           the guest's /data
 //! cache/                      compiled code
 //! locks/                      one file per addon; commands/ has one per command at work in a service
+//! snapshots/<ns>/<name>/<version>/   what an earlier version had
 //! ```
 //!
 //! Law 5: this is the one module that opens paths for guests, and it does so by handle, from ids and versions only.
+
+mod snapshots;
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -22,6 +25,7 @@ use cap_std::fs::Dir;
 use sha2::{Digest as _, Sha256};
 
 use crate::compiler::hex;
+use crate::crash;
 use crate::error::{Error, Result};
 use crate::id::AddonId;
 use crate::key::{KEY_BYTES, Key, random};
@@ -90,7 +94,7 @@ impl Home {
         let read_only = |error: &std::io::Error| {
             matches!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied)
         };
-        for name in ["addons", "data", "cache", "locks", "locks/commands"] {
+        for name in ["addons", "data", "cache", "locks", "locks/commands", "snapshots"] {
             match private_dir(&root.join(name)) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) if read_only(&error) => {
@@ -169,13 +173,30 @@ impl Home {
                 root.create_dir_all(path.parent().unwrap_or(Path::new(FILES)))?;
                 write_synced(&root, &path, bytes)?;
             }
+            crash::point("file", "package written");
             if target.exists() {
                 std::fs::remove_dir_all(&target)?;
             }
+            crash::point("file", "package to be put in place");
             std::fs::rename(incoming.keep(), &target)?;
+            crash::point("file", "package put in place");
             File::open(&parent)?.sync_all()
         };
         put().map_err(Error::io("write the addon to", &target))
+    }
+
+    /// Addons that have any version or snapshot on the disk.
+    pub fn addons_on_disk(&self) -> Result<Vec<AddonId>> {
+        let mut found = Vec::new();
+        for part in ["addons", "snapshots"] {
+            let part = self.root.join(part);
+            for namespace in names(&part)? {
+                for name in names(&part.join(&namespace))? {
+                    found.extend(format!("{namespace}/{name}").parse::<AddonId>());
+                }
+            }
+        }
+        Ok(found)
     }
 
     pub fn read_manifest(&self, addon: &AddonId, version: &semver::Version) -> Result<Vec<u8>> {
@@ -200,17 +221,26 @@ impl Home {
         private_dirs(&path).and_then(|()| open_dir(&path)).map_err(Error::io("open the data directory", path))
     }
 
-    /// Removes all versions of an addon from the disk.
+    /// Removes all versions of an addon from the disk, and what was kept of them.
     pub fn remove_versions(&self, addon: &AddonId) -> Result<()> {
-        let path = self.addon_dir(addon);
-        remove_package_dir(&path).map_err(Error::io("remove", path))
+        self.sweep(addon, &[], &[])?;
+        for path in [self.addon_dir(addon), self.snapshots_of(addon)] {
+            crash::point("file", "versions to be removed");
+            remove_package_dir(&path).map_err(Error::io("remove", path))?;
+        }
+        Ok(())
     }
 
     /// Destroys the data of an addon, however deep a guest has nested it.
     pub fn remove_data(&self, addon: &AddonId) -> Result<()> {
         let path = self.data_path(addon);
         let remove = || match open_dir(&path) {
-            Ok(dir) => tree::clear(dir.as_fd()).and_then(|()| std::fs::remove_dir(&path)),
+            Ok(dir) => {
+                crash::point("file", "data to be removed");
+                tree::clear(dir.as_fd())?;
+                crash::point("file", "data removed");
+                std::fs::remove_dir(&path)
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
         };
@@ -220,6 +250,21 @@ impl Home {
 
 fn is_empty(dir: &Path) -> std::io::Result<bool> {
     Ok(std::fs::read_dir(dir)?.next().is_none())
+}
+
+/// The names in a directory that need not be there.
+fn names(dir: &Path) -> Result<Vec<String>> {
+    let list = || -> std::io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(dir)? {
+            names.extend(entry?.file_name().into_string());
+        }
+        Ok(names)
+    };
+    match list() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(Error::io("list", dir)),
+    }
 }
 
 /// Package directories are ours and bounded in depth.

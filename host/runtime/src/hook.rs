@@ -6,7 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::bindings::{
-    Candidate, ConfigVar, GuestError, HealthReport, ProvisionRequest, Provisioned, ServiceRequest, UnprovisionRequest,
+    Candidate, ChangePlanRequest, Changed, ConfigVar, GuestError, HealthReport, ProvisionRequest, Provisioned,
+    ResourceInfo, ServiceRequest, UnprovisionRequest,
 };
 use crate::env;
 use crate::registry::Hooks;
@@ -23,20 +24,28 @@ pub enum HookName {
     Unprovision,
     Url,
     ConfigVars,
+    ChangePlan,
+    Suspend,
+    Resume,
     Health,
     Schedule,
+    Upgrade,
 }
 
 impl HookName {
-    pub const ALL: [HookName; 8] = [
+    pub const ALL: [HookName; 12] = [
         HookName::Enable,
         HookName::Disable,
         HookName::Provision,
         HookName::Unprovision,
         HookName::Url,
         HookName::ConfigVars,
+        HookName::ChangePlan,
+        HookName::Suspend,
+        HookName::Resume,
         HookName::Health,
         HookName::Schedule,
+        HookName::Upgrade,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -47,8 +56,12 @@ impl HookName {
             HookName::Unprovision => "unprovision",
             HookName::Url => "url",
             HookName::ConfigVars => "config-vars",
+            HookName::ChangePlan => "change-plan",
+            HookName::Suspend => "suspend",
+            HookName::Resume => "resume",
             HookName::Health => "health",
             HookName::Schedule => "schedule",
+            HookName::Upgrade => "upgrade",
         }
     }
 
@@ -59,7 +72,14 @@ impl HookName {
     /// A mutating hook holds the addon's lock, writes `/data` and leaves a durable record; the others do none of it.
     pub const fn is_mutating(self) -> bool {
         match self {
-            HookName::Enable | HookName::Disable | HookName::Provision | HookName::Unprovision => true,
+            HookName::Enable
+            | HookName::Disable
+            | HookName::Provision
+            | HookName::Unprovision
+            | HookName::ChangePlan
+            | HookName::Suspend
+            | HookName::Resume
+            | HookName::Upgrade => true,
             HookName::Url | HookName::ConfigVars | HookName::Health | HookName::Schedule => false,
         }
     }
@@ -80,9 +100,14 @@ pub enum HookRequest {
     Unprovision(UnprovisionRequest),
     Url(ResourceRef),
     ConfigVars(ResourceRef),
+    ChangePlan(ChangePlanRequest),
+    Suspend(ResourceInfo),
+    Resume(ResourceInfo),
     Health,
     /// Where services are to go, and which engines there are.
     Schedule(ServiceRequest, Vec<Candidate>),
+    /// The version whose data is there. Only within [`Host::upgrade`](crate::Host::upgrade).
+    Upgrade(semver::Version),
 }
 
 /// A resource as its addon knows it.
@@ -103,8 +128,12 @@ impl HookRequest {
             HookRequest::Unprovision(_) => HookName::Unprovision,
             HookRequest::Url(_) => HookName::Url,
             HookRequest::ConfigVars(_) => HookName::ConfigVars,
+            HookRequest::ChangePlan(_) => HookName::ChangePlan,
+            HookRequest::Suspend(_) => HookName::Suspend,
+            HookRequest::Resume(_) => HookName::Resume,
             HookRequest::Health => HookName::Health,
             HookRequest::Schedule(..) => HookName::Schedule,
+            HookRequest::Upgrade(_) => HookName::Upgrade,
         }
     }
 
@@ -114,7 +143,31 @@ impl HookRequest {
             HookRequest::Provision(request) => Some(&request.key),
             HookRequest::Unprovision(request) => Some(&request.key),
             HookRequest::Url(resource) | HookRequest::ConfigVars(resource) => Some(&resource.key),
-            HookRequest::Enable | HookRequest::Disable | HookRequest::Health | HookRequest::Schedule(..) => None,
+            HookRequest::ChangePlan(ChangePlanRequest { of, .. })
+            | HookRequest::Suspend(of)
+            | HookRequest::Resume(of) => Some(&of.key),
+            HookRequest::Enable
+            | HookRequest::Disable
+            | HookRequest::Health
+            | HookRequest::Schedule(..)
+            | HookRequest::Upgrade(_) => None,
+        }
+    }
+
+    /// The private value that the guest is handed.
+    pub fn private(&self) -> Option<&str> {
+        match self {
+            HookRequest::Url(resource) | HookRequest::ConfigVars(resource) => Some(&resource.private),
+            HookRequest::ChangePlan(ChangePlanRequest { of, .. })
+            | HookRequest::Suspend(of)
+            | HookRequest::Resume(of) => Some(&of.private),
+            HookRequest::Enable
+            | HookRequest::Disable
+            | HookRequest::Provision(_)
+            | HookRequest::Unprovision(_)
+            | HookRequest::Health
+            | HookRequest::Schedule(..)
+            | HookRequest::Upgrade(_) => None,
         }
     }
 }
@@ -152,6 +205,18 @@ impl Hooks {
                 let hooks = self.config.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
                 hooks.lodger_addon_config().call_config_vars(store, &of.id, &of.private).await?.map(Answer::ConfigVars)
             }
+            HookRequest::ChangePlan(asked) => {
+                let hooks = self.plans.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
+                hooks.lodger_addon_plans().call_change_plan(store, asked).await?.map(Answer::Changed)
+            }
+            HookRequest::Suspend(of) => {
+                let hooks = self.plans.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
+                hooks.lodger_addon_plans().call_suspend(store, of).await?.map(Answer::Changed)
+            }
+            HookRequest::Resume(of) => {
+                let hooks = self.plans.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
+                hooks.lodger_addon_plans().call_resume(store, of).await?.map(Answer::Changed)
+            }
             HookRequest::Health => {
                 let hooks = self.health.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
                 hooks.lodger_addon_health().call_check(store).await?.map(Answer::Health)
@@ -161,18 +226,24 @@ impl Hooks {
                 let scheduler = hooks.lodger_addon_scheduler();
                 scheduler.call_schedule(store, asked, candidates).await?.map(Answer::Placed)
             }
+            HookRequest::Upgrade(from) => {
+                let hooks = self.upgrade.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
+                hooks.lodger_addon_upgrade().call_upgrade(store, &from.to_string()).await?.map(|()| Answer::Done)
+            }
         })
     }
 }
 
-/// What a hook that completed has answered.
+/// What a hook that completed has answered. Its line for a person is escaped and redacted.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// `enable`, `disable`, `unprovision`.
+    /// `enable`, `disable`, `unprovision`, `upgrade`.
     Done,
     Provisioned(Provisioned),
     Url(String),
     ConfigVars(Vec<ConfigVar>),
+    /// `change-plan`, `suspend`, `resume`.
+    Changed(Changed),
     Health(HealthReport),
     /// The name of an engine.
     Placed(String),
@@ -183,7 +254,7 @@ pub const ID_MAX: usize = 255;
 pub const PRIVATE_MAX: usize = 4096;
 /// Longest URL, in bytes.
 pub const URL_MAX: usize = 4096;
-/// Longest line a guest may say to a person, in bytes; longer ones are cut when shown.
+/// Longest line a guest may say to a person, in bytes; longer ones are cut.
 pub const MESSAGE_MAX: usize = 1024;
 const VARS_MAX: usize = 64;
 const VALUE_MAX: usize = 32_768;
@@ -193,10 +264,20 @@ impl Answer {
     pub(crate) fn accept(&self, request: &HookRequest, allowed_vars: &[String]) -> Result<(), String> {
         match (self, request) {
             (Answer::Placed(engine), HookRequest::Schedule(_, candidates)) => accept_engine(engine, candidates),
-            (Answer::Done | Answer::Health(_) | Answer::Placed(_), _) => Ok(()),
+            (Answer::Done | Answer::Changed(_) | Answer::Health(_) | Answer::Placed(_), _) => Ok(()),
             (Answer::Provisioned(made), _) => accept_provisioned(made),
             (Answer::Url(url), _) => accept_url("url", url, &[]),
             (Answer::ConfigVars(vars), _) => accept_vars(vars, allowed_vars),
+        }
+    }
+
+    /// The line it has for a person.
+    pub(crate) fn message_mut(&mut self) -> Option<&mut String> {
+        match self {
+            Answer::Provisioned(made) => made.message.as_mut(),
+            Answer::Changed(changed) => changed.message.as_mut(),
+            Answer::Health(report) => report.message.as_mut(),
+            Answer::Done | Answer::Url(_) | Answer::ConfigVars(_) | Answer::Placed(_) => None,
         }
     }
 }

@@ -42,7 +42,8 @@ use crate::outcome::{Outcome, Refused, Report};
 use crate::policy::Policy;
 use crate::quota::{Quota, SharedQuota};
 use crate::registry::{Addon, Registry};
-use crate::sandbox::{Allocation, Ended, Extension, Guest, OwnServices, ProgressSink, Room, Sandbox};
+use crate::resources::in_state;
+use crate::sandbox::{Allocation, Ended, Extension, Guest, OwnServices, ProgressEvent, ProgressSink, Room, Sandbox};
 use crate::services::Services;
 use crate::slot::{self, Slot};
 use crate::store::{ResourceEnd, ResourceRow, Store};
@@ -123,7 +124,7 @@ pub enum Access {
 
 /// The lock of an addon, held across the steps of a verb.
 pub(crate) struct Locked {
-    held: Held,
+    pub held: Held,
     pub addon: Arc<Addon>,
     pub state: AddonState,
 }
@@ -139,7 +140,7 @@ impl Host {
         }
         let home = Home::open(&config.home)?;
         let policy = home.policy()?;
-        let store = Arc::new(Store::open(&home.store_path())?);
+        let store = Arc::new(Store::open(&home.store_path(), policy.retention)?);
         let copied = is_copied(&store, &home)?;
         let calls_max = config.concurrent_calls.unwrap_or(policy.concurrent_calls).clamp(1, policy.concurrent_calls);
         let sandbox = Sandbox::new(calls_max, &policy.ceilings, config.extension.as_ref())?;
@@ -192,15 +193,26 @@ impl Host {
     /// A read hook.
     pub(crate) async fn call_reading(&self, addon: &AddonId, request: HookRequest) -> Result<Call<Answer>> {
         let (addon, now) = self.registry.get(self, addon).await?;
-        permit(&addon, &now.state, request.hook())?;
-        let _slot = self.slot().await?;
-        let room = self.room(&addon, request.hook().name(), None).about(&request);
-        let call = self.record(&addon, request.hook().name(), request.key());
+        self.call_reading_in(&addon, &now.state, now.data, request).await
+    }
 
-        let mut ended = self.enter(&addon, room, &request).await;
-        accept(&addon, &request, &mut ended);
-        (ended.report.data_bytes, ended.report.data_files) = (now.data.bytes, now.data.files);
-        let (row, call) = close(call, ended, &addon);
+    /// The same in a version that need not be the one that serves.
+    pub(crate) async fn call_reading_in(
+        &self,
+        addon: &Arc<Addon>,
+        state: &AddonState,
+        data: Size,
+        request: HookRequest,
+    ) -> Result<Call<Answer>> {
+        permit(addon, state, request.hook())?;
+        let _slot = self.slot().await?;
+        let room = self.room(addon, request.hook().name(), None).about(&request);
+        let call = self.record(addon, request.hook().name(), request.key());
+
+        let mut ended = self.enter(addon, room, &request).await;
+        accept(addon, &request, &mut ended);
+        (ended.report.data_bytes, ended.report.data_files) = (data.bytes, data.files);
+        let (row, call) = close(call, ended, addon);
         self.store.log(row);
         Ok(call)
     }
@@ -208,11 +220,11 @@ impl Host {
     /// Only a resource of the store is provisioned: what the guest makes must be found again. Unprovisioning what is not
     /// there is fine with the guest, and leaves nothing.
     fn knows(&self, addon: &AddonId, request: &HookRequest) -> Result<()> {
-        match request {
-            HookRequest::Provision(asked) if !self.store.has_resource(addon, &asked.key)? => {
-                Err(Error::UnknownKey(shown(&asked.key, 60)))
-            }
-            _ => Ok(()),
+        let HookRequest::Provision(asked) = request else { return Ok(()) };
+        match self.store.resource(addon, &asked.key)? {
+            None => Err(Error::UnknownKey(shown(&asked.key, 60))),
+            Some(row) if lifecycle::permits_on(&row.state, HookName::Provision) => Ok(()),
+            Some(row) => Err(in_state(row)),
         }
     }
 
@@ -225,16 +237,17 @@ impl Host {
     ) -> Result<Call<Answer>> {
         let (addon, hook) = (&locked.addon, request.hook());
         permit(addon, &locked.state, hook)?;
+        let before = self.state_before(addon, &request)?;
         let chosen = self.chosen_for(addon, &request).await;
         let _slot = self.slot().await?;
         self.repair_services(locked).await?;
         let room = self.room(addon, hook.name(), Some(self.quota(locked)?)).about(&request).with_place(chosen);
         let row = self.record(addon, hook.name(), request.key());
-        self.store.started(&row, lifecycle::during(hook), new.as_ref())?;
+        self.store.started(&row, lifecycle::during(hook), lifecycle::resource_during(hook), new.as_ref())?;
 
         let mut ended = self.enter(addon, room, &request).await;
         accept(addon, &request, &mut ended);
-        let finish = self.finish(addon, &request, &mut ended);
+        let finish = self.finish(addon, &request, before, &mut ended);
         addon.count(Size { bytes: ended.report.data_bytes, files: ended.report.data_files });
         let (row, call) = close(row, ended, addon);
         // The record stays `started` when this fails, and is repaired like that of a host that died here.
@@ -286,12 +299,17 @@ impl Host {
         Ok(Call { id, outcome: ended.outcome, report: ended.report, log })
     }
 
-    /// Takes the addon's lock, notes what was cut off under it before, and looks at the addon as it is now.
+    /// Takes the addon's lock, notes what was cut off under it before, takes back an upgrade that was, and looks at the addon
+    /// as it is now.
     pub(crate) async fn lock(&self, id: &AddonId) -> Result<Locked> {
         let held = self.hold(id).await?;
-        let (addon, now) = self.registry.get_under_lock(self, id).await?;
+        let (mut addon, mut now) = self.registry.get_under_lock(self, id).await?;
         if now.running {
             self.store.settle(id)?;
+        }
+        if matches!(now.state, AddonState::Upgrading | AddonState::Interrupted(HookName::Upgrade)) {
+            self.take_back(id).await?;
+            (addon, now) = self.registry.get_under_lock(self, id).await?;
         }
         Ok(Locked { held, addon, state: now.state.settled() })
     }
@@ -306,6 +324,13 @@ impl Host {
     /// [`Error::HomeCopied`]: a copy must not act on what belongs to the original.
     pub(crate) fn writable(&self) -> Result<()> {
         if self.copied { Err(Error::HomeCopied { home: self.home.root().to_owned() }) } else { Ok(()) }
+    }
+
+    /// Tells whoever listens how far a verb has come.
+    pub(crate) fn tell(&self, event: ProgressEvent) {
+        if let Some(sink) = &self.progress {
+            sink(event);
+        }
     }
 
     async fn slot(&self) -> Result<SemaphorePermit<'_>> {

@@ -44,6 +44,11 @@ impl ImageRef {
         format!("{}@{digest}", self.name())
     }
 
+    /// Without the tag where there is a digest, which alone says what is meant: not every engine takes both.
+    pub fn exact(&self) -> ImageRef {
+        ImageRef { tag: self.tag.clone().filter(|_| self.digest.is_none()), ..self.clone() }
+    }
+
     /// The same image on another registry.
     pub fn on(&self, registry: &str) -> ImageRef {
         ImageRef { registry: registry.to_owned(), ..self.clone() }

@@ -7,6 +7,7 @@
 mod addons;
 mod bindings;
 pub mod compiler;
+mod crash;
 pub mod engine;
 mod env;
 mod error;
@@ -27,10 +28,12 @@ mod network;
 mod outbound;
 mod outcome;
 mod package;
+mod plans;
 mod policy;
 mod quota;
 mod registry;
 mod render;
+mod repair;
 mod resources;
 mod sandbox;
 mod schedule;
@@ -39,15 +42,16 @@ mod slot;
 mod store;
 pub mod text;
 mod tree;
+mod upgrade;
 mod wasi_fs;
 mod wasi_http;
 mod wasi_sockets;
 
-pub use addons::{AddonInfo, CallNote, Done, Finding, Incoming, Installed, SettingInfo, Severity};
+pub use addons::{AddonInfo, CallNote, Done, Finding, Incoming, Installed, Mend, Need, SettingInfo, Severity, Step};
 
 pub use bindings::{
-    Candidate, ConfigVar, HealthReport, HealthStatus, Pair, ProvisionRequest, Provisioned, ServiceRequest,
-    ServiceToPlace, UnprovisionReason, UnprovisionRequest,
+    Candidate, ChangePlanRequest, Changed, ConfigVar, HealthReport, HealthStatus, Pair, ProvisionRequest, Provisioned,
+    ResourceInfo, ServiceRequest, ServiceToPlace, UnprovisionReason, UnprovisionRequest,
 };
 pub use env::is_allowed as is_variable_allowed;
 pub use error::{Error, Kind, Result};
@@ -57,7 +61,7 @@ pub use host::{Access, Call, Config, Host, ServiceLog};
 pub use id::{AddonId, Id, NotAnId};
 pub use lifecycle::{AddonState, ResourceState};
 pub use limits::{Deadlines, Limit, Limits};
-pub use manifest::{Manifest, Plan, Problem, Setting};
+pub use manifest::{Dependency, Manifest, Plan, Problem, Setting};
 pub use outbound::{Destination, NotADestination, Pattern};
 pub use outcome::{BAD_ANSWER, Outcome, Refused, Report};
 pub use package::{FILES as PACKAGE_FILES, Package, pack};
@@ -67,3 +71,4 @@ pub use sandbox::{Extension, Guest, ProgressEvent, ProgressSink};
 pub use services::Repair;
 pub use slot::Slot;
 pub use store::CallRow;
+pub use upgrade::{Earlier, Upgraded};

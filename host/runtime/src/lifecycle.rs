@@ -1,4 +1,4 @@
-//! The states of addons and resources: what is permitted, and what comes after. Two exhaustive matches, nothing else decides.
+//! The states of addons and resources: what is permitted, and what comes after. Exhaustive matches, nothing else decides.
 //!
 //! ```text
 //!             enable                          disable
@@ -9,6 +9,9 @@
 //!                 failed{enable} / interrupted{enable}   failed{disable} / interrupted{disable}
 //!                         ╰── enable or disable again ──╯
 //!
+//!                              upgrade, rollback
+//! installed, enabled, degraded ──────────────────→ upgrading ──→ as before, in this version or the other
+//!
 //!  provision                               unprovision
 //! ───────────→ provisioning ──→ active ─────────────────→ deprovisioning ──→ gone
 //!                   │                                          │
@@ -17,10 +20,21 @@
 //!                   ╰── remove, or add again while interrupted ──╯
 //!
 //!  active ── remove --keep-data ──→ detached ── add again ──→ active
+//!
+//!         change-plan               suspend                    resume
+//!  active ──→ updating ──→ active ──→ suspending ──→ suspended ──→ resuming ──→ active
+//!                │                        │                           │
+//!                ↓                        ↓                           ↓
+//!      failed{change-plan} /      failed{suspend} /          failed{resume} /
+//!      interrupted{change-plan}   interrupted{suspend}       interrupted{resume}
+//!                │                        ╰─ suspend or resume again ─╯
+//!                ╰── change the plan again, to the old one or another
 //! ```
 //!
 //! A state that says something is under way (`enabling`, `provisioning`, …) is only true while somebody holds the addon's
-//! lock; whoever takes the lock and finds it turns it into `interrupted`.
+//! lock; whoever takes the lock and finds it turns it into `interrupted`, and takes an upgrade that was cut off back. A hook of
+//! `plans` that refuses leads back to the state it was asked in; and whatever becomes of it, the app keeps being given its
+//! variables.
 
 use std::fmt;
 use std::str::FromStr;
@@ -28,6 +42,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use crate::hook::HookName;
+use crate::outcome::{BAD_ANSWER, Outcome};
 
 /// Where an addon is in its life.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +53,8 @@ pub enum AddonState {
     /// Enabled, but its `health` says that something is wrong.
     Degraded,
     Disabling,
+    /// Another version is being tried, or taken back to.
+    Upgrading,
     Failed(HookName),
     /// The host died while the hook ran.
     Interrupted(HookName),
@@ -48,6 +65,12 @@ pub enum AddonState {
 pub enum ResourceState {
     Provisioning,
     Active,
+    /// Its plan is being changed.
+    Updating,
+    Suspending,
+    /// Withheld from its app, with its data.
+    Suspended,
+    Resuming,
     /// Kept with its data, but no app uses it.
     Detached,
     Deprovisioning,
@@ -57,8 +80,11 @@ pub enum ResourceState {
 
 /// Whether an addon in this state may be asked this hook.
 pub fn permits(state: &AddonState, hook: HookName) -> bool {
-    use AddonState::{Degraded, Disabling, Enabled, Enabling, Failed, Installed, Interrupted};
+    use AddonState::{Degraded, Disabling, Enabled, Enabling, Failed, Installed, Interrupted, Upgrading};
     match (state, hook) {
+        // The version that is left serves until it is left.
+        (Upgrading | Interrupted(HookName::Upgrade), _) => hook == HookName::Upgrade || !hook.is_mutating(),
+        (_, HookName::Upgrade) => false,
         (Installed | Failed(_) | Interrupted(_), HookName::Enable) => true,
         (Enabled | Degraded, HookName::Enable) => false,
         (Enabled | Degraded, _) => true,
@@ -78,8 +104,12 @@ pub fn during(hook: HookName) -> Option<AddonState> {
         | HookName::Unprovision
         | HookName::Url
         | HookName::ConfigVars
+        | HookName::ChangePlan
+        | HookName::Suspend
+        | HookName::Resume
         | HookName::Health
-        | HookName::Schedule => None,
+        | HookName::Schedule
+        | HookName::Upgrade => None,
     }
 }
 
@@ -94,10 +124,66 @@ pub fn after(hook: HookName, completed: bool) -> Option<AddonState> {
             | HookName::Unprovision
             | HookName::Url
             | HookName::ConfigVars
+            | HookName::ChangePlan
+            | HookName::Suspend
+            | HookName::Resume
             | HookName::Health
-            | HookName::Schedule,
+            | HookName::Schedule
+            | HookName::Upgrade,
             _,
         ) => None,
+    }
+}
+
+/// Whether a resource in this state may be asked this hook. Destroying it is possible at any time.
+pub fn permits_on(resource: &ResourceState, hook: HookName) -> bool {
+    use HookName::{ChangePlan, Provision, Resume, Suspend};
+    use ResourceState::{Active, Failed, Interrupted, Provisioning, Suspended};
+    match hook {
+        HookName::Url | HookName::ConfigVars => resource.gives_variables(),
+        Provision => matches!(resource, Provisioning | Active | Failed(Provision) | Interrupted(Provision)),
+        ChangePlan => matches!(resource, Active | Failed(ChangePlan) | Interrupted(ChangePlan)),
+        Suspend | Resume => {
+            matches!(resource, Active | Suspended | Failed(Suspend | Resume) | Interrupted(Suspend | Resume))
+        }
+        HookName::Enable
+        | HookName::Disable
+        | HookName::Unprovision
+        | HookName::Health
+        | HookName::Schedule
+        | HookName::Upgrade => true,
+    }
+}
+
+/// The state of the resource while a hook runs; `None` where it does not change, or comes with the resource.
+pub fn resource_during(hook: HookName) -> Option<ResourceState> {
+    match hook {
+        HookName::Unprovision => Some(ResourceState::Deprovisioning),
+        HookName::ChangePlan => Some(ResourceState::Updating),
+        HookName::Suspend => Some(ResourceState::Suspending),
+        HookName::Resume => Some(ResourceState::Resuming),
+        HookName::Enable
+        | HookName::Disable
+        | HookName::Provision
+        | HookName::Url
+        | HookName::ConfigVars
+        | HookName::Health
+        | HookName::Schedule
+        | HookName::Upgrade => None,
+    }
+}
+
+/// The state of the resource after a hook of `plans` that was asked in the state `before`.
+pub fn resource_after<T>(hook: HookName, before: ResourceState, outcome: &Outcome<T>) -> ResourceState {
+    match outcome {
+        Outcome::Completed(_) if hook == HookName::Suspend => ResourceState::Suspended,
+        Outcome::Completed(_) => ResourceState::Active,
+        // Its own refusal promises that nothing has changed.
+        Outcome::Refused(refused) if refused.code != BAD_ANSWER => before,
+        Outcome::Refused(_)
+        | Outcome::Trapped { .. }
+        | Outcome::DeadlineExceeded { .. }
+        | Outcome::LimitExceeded { .. } => ResourceState::Failed(hook),
     }
 }
 
@@ -107,6 +193,7 @@ impl AddonState {
         match self {
             AddonState::Enabling => AddonState::Interrupted(HookName::Enable),
             AddonState::Disabling => AddonState::Interrupted(HookName::Disable),
+            AddonState::Upgrading => AddonState::Interrupted(HookName::Upgrade),
             settled => settled,
         }
     }
@@ -118,7 +205,7 @@ impl AddonState {
     /// Whether a slot that an addon in this state has claimed is its own. One that is found to be under way may have been
     /// cut off: it is as if it were, until somebody enables or disables it.
     pub fn holds_slots(&self) -> bool {
-        self.is_enabled() || matches!(self, AddonState::Enabling | AddonState::Disabling)
+        self.is_enabled() || matches!(self, AddonState::Enabling | AddonState::Disabling | AddonState::Upgrading)
     }
 
     /// The command that leads on from here.
@@ -126,7 +213,12 @@ impl AddonState {
         match self {
             AddonState::Installed => format!("`lodger enable {addon}` first"),
             AddonState::Enabled | AddonState::Degraded => format!("`lodger disable {addon}` first"),
-            AddonState::Enabling | AddonState::Disabling => "wait until it has ended".to_owned(),
+            AddonState::Enabling | AddonState::Disabling | AddonState::Upgrading => {
+                "wait until it has ended".to_owned()
+            }
+            AddonState::Failed(HookName::Upgrade) | AddonState::Interrupted(HookName::Upgrade) => {
+                format!("`lodger reconcile {addon}` takes it back to the version before")
+            }
             AddonState::Failed(hook) | AddonState::Interrupted(hook) => {
                 format!("`lodger {hook} {addon}` again, or `lodger calls {addon}` to see why")
             }
@@ -135,11 +227,40 @@ impl AddonState {
 }
 
 impl ResourceState {
+    /// Those that say something is under way.
+    pub const UNDER_WAY: [ResourceState; 5] = [
+        ResourceState::Provisioning,
+        ResourceState::Updating,
+        ResourceState::Suspending,
+        ResourceState::Resuming,
+        ResourceState::Deprovisioning,
+    ];
+
     pub fn settled(self) -> ResourceState {
         match self {
             ResourceState::Provisioning => ResourceState::Interrupted(HookName::Provision),
+            ResourceState::Updating => ResourceState::Interrupted(HookName::ChangePlan),
+            ResourceState::Suspending => ResourceState::Interrupted(HookName::Suspend),
+            ResourceState::Resuming => ResourceState::Interrupted(HookName::Resume),
             ResourceState::Deprovisioning => ResourceState::Interrupted(HookName::Unprovision),
             settled => settled,
+        }
+    }
+
+    /// Whether the app receives its variables: from when the resource is made until it is destroyed, whatever happens to its
+    /// plan meanwhile.
+    pub fn gives_variables(&self) -> bool {
+        use HookName::{ChangePlan, Resume, Suspend};
+        match self {
+            ResourceState::Active
+            | ResourceState::Updating
+            | ResourceState::Suspending
+            | ResourceState::Suspended
+            | ResourceState::Resuming => true,
+            ResourceState::Failed(hook) | ResourceState::Interrupted(hook) => {
+                matches!(hook, ChangePlan | Suspend | Resume)
+            }
+            ResourceState::Provisioning | ResourceState::Detached | ResourceState::Deprovisioning => false,
         }
     }
 }
@@ -152,6 +273,7 @@ impl fmt::Display for AddonState {
             AddonState::Enabled => f.write_str("enabled"),
             AddonState::Degraded => f.write_str("degraded"),
             AddonState::Disabling => f.write_str("disabling"),
+            AddonState::Upgrading => f.write_str("upgrading"),
             AddonState::Failed(hook) => write!(f, "failed{{{hook}}}"),
             AddonState::Interrupted(hook) => write!(f, "interrupted{{{hook}}}"),
         }
@@ -163,6 +285,10 @@ impl fmt::Display for ResourceState {
         match self {
             ResourceState::Provisioning => f.write_str("provisioning"),
             ResourceState::Active => f.write_str("active"),
+            ResourceState::Updating => f.write_str("updating"),
+            ResourceState::Suspending => f.write_str("suspending"),
+            ResourceState::Suspended => f.write_str("suspended"),
+            ResourceState::Resuming => f.write_str("resuming"),
             ResourceState::Detached => f.write_str("detached"),
             ResourceState::Deprovisioning => f.write_str("deprovisioning"),
             ResourceState::Failed(hook) => write!(f, "failed{{{hook}}}"),
@@ -192,6 +318,7 @@ impl FromStr for AddonState {
             "enabled" => AddonState::Enabled,
             "degraded" => AddonState::Degraded,
             "disabling" => AddonState::Disabling,
+            "upgrading" => AddonState::Upgrading,
             _ => with_hook(text, "failed", AddonState::Failed)
                 .or_else(|| with_hook(text, "interrupted", AddonState::Interrupted))
                 .ok_or(UnknownState)?,
@@ -206,6 +333,10 @@ impl FromStr for ResourceState {
         Ok(match text {
             "provisioning" => ResourceState::Provisioning,
             "active" => ResourceState::Active,
+            "updating" => ResourceState::Updating,
+            "suspending" => ResourceState::Suspending,
+            "suspended" => ResourceState::Suspended,
+            "resuming" => ResourceState::Resuming,
             "detached" => ResourceState::Detached,
             "deprovisioning" => ResourceState::Deprovisioning,
             _ => with_hook(text, "failed", ResourceState::Failed)
@@ -239,6 +370,7 @@ mod tests {
             AddonState::Enabled,
             AddonState::Degraded,
             AddonState::Disabling,
+            AddonState::Upgrading,
         ];
         for hook in HookName::ALL {
             addon.extend([AddonState::Failed(hook), AddonState::Interrupted(hook)]);
@@ -247,6 +379,45 @@ mod tests {
         }
         for state in addon {
             assert_eq!(state.to_string().parse::<AddonState>().ok(), Some(state));
+        }
+        let resting = [ResourceState::Active, ResourceState::Suspended, ResourceState::Detached];
+        for state in resting.into_iter().chain(ResourceState::UNDER_WAY) {
+            assert_eq!(state.to_string().parse::<ResourceState>().ok(), Some(state));
+        }
+    }
+
+    /// What is cut off is never lost from sight: every state under way becomes one that some hook leads out of.
+    #[test]
+    fn what_was_under_way_has_a_way_out() {
+        for state in ResourceState::UNDER_WAY {
+            let ResourceState::Interrupted(hook) = state.clone().settled() else { panic!("{state}") };
+            assert!(permits_on(&state.clone().settled(), hook), "{state}");
+            assert!(
+                !matches!(hook, HookName::ChangePlan | HookName::Suspend | HookName::Resume) || state.gives_variables()
+            );
+        }
+    }
+
+    #[test]
+    fn the_table_of_what_is_permitted_on_a_resource() {
+        use HookName::{ChangePlan, Resume, Suspend};
+        use ResourceState::{Active, Detached, Failed, Interrupted, Suspended};
+        for (state, permitted) in [
+            (Active, &[ChangePlan, Suspend, Resume][..]),
+            (Suspended, &[Suspend, Resume]),
+            (Failed(ChangePlan), &[ChangePlan]),
+            (Interrupted(ChangePlan), &[ChangePlan]),
+            (Interrupted(Suspend), &[Suspend, Resume]),
+            (Failed(Resume), &[Suspend, Resume]),
+            (Detached, &[]),
+            (Failed(HookName::Provision), &[]),
+            (Interrupted(HookName::Unprovision), &[]),
+        ] {
+            for hook in [ChangePlan, Suspend, Resume] {
+                assert_eq!(permits_on(&state, hook), permitted.contains(&hook), "{state} {hook}");
+            }
+            assert_eq!(permits_on(&state, HookName::Url), !permitted.is_empty(), "{state}");
+            assert!(permits_on(&state, HookName::Unprovision), "{state}");
         }
     }
 
@@ -257,7 +428,8 @@ mod tests {
         let stuck = [AddonState::Failed(HookName::Enable), AddonState::Interrupted(HookName::Disable)];
         for hook in HookName::ALL {
             for state in &enabled {
-                assert_eq!(permits(state, hook), hook != HookName::Enable, "{state} {hook}");
+                let not_now = matches!(hook, HookName::Enable | HookName::Upgrade);
+                assert_eq!(permits(state, hook), !not_now, "{state} {hook}");
             }
             for state in &stuck {
                 let way_out = matches!(hook, HookName::Enable | HookName::Disable | HookName::Unprovision);

@@ -8,6 +8,7 @@ mod rules;
 mod services;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Serialize;
 
@@ -16,8 +17,8 @@ use crate::id::{AddonId, Id};
 use crate::limits::Limit;
 use crate::outbound::Destination;
 
-pub(crate) use services::is_mount_point;
-pub use services::{Probe, Service, StartMode};
+pub use services::{Probe, SECRETS_DIR, Service, StartMode};
+pub(crate) use services::{file_variable, is_mount_point, secret_file};
 
 /// File name within a package.
 pub const FILE: &str = "addon.json";
@@ -60,7 +61,31 @@ pub struct Manifest {
     pub services: Vec<Service>,
     pub regions: Vec<String>,
     pub log_drain: bool,
-    pub depends: Vec<AddonId>,
+    /// What must be enabled before it.
+    pub depends: Vec<Dependency>,
+}
+
+/// An addon that another needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dependency {
+    pub id: AddonId,
+    /// Absent: any.
+    pub version: Option<semver::VersionReq>,
+}
+
+impl Dependency {
+    pub fn admits(&self, version: &semver::Version) -> bool {
+        self.version.as_ref().is_none_or(|wanted| wanted.matches(version))
+    }
+}
+
+impl fmt::Display for Dependency {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.version {
+            Some(version) => write!(f, "{} {version}", self.id),
+            None => self.id.fmt(f),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -89,6 +114,11 @@ impl Manifest {
     pub fn parse(bytes: &[u8]) -> Result<Manifest> {
         let raw = raw::read(bytes).map_err(|problem| Error::Manifest { problems: vec![problem] })?;
         rules::check(raw).map_err(|problems| Error::Manifest { problems })
+    }
+
+    /// Its version, or that of the first of those that name none.
+    pub(crate) fn version_or_first(&self) -> semver::Version {
+        self.version.clone().unwrap_or(semver::Version::new(0, 0, 1))
     }
 
     pub fn plan(&self, name: &Id) -> Option<&Plan> {

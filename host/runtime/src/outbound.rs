@@ -159,6 +159,15 @@ impl Outbound {
     }
 }
 
+/// A connection for the operator, to an engine that the policy names: it may be anywhere. Whoever calls bounds the time.
+#[cfg(feature = "docker")]
+#[expect(clippy::disallowed_methods, reason = "the owner of dialling")]
+pub(crate) async fn dial_for_operator(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host.trim_start_matches('[').trim_end_matches(']'), port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 async fn within<T>(until: Instant, to: &str, step: impl Future<Output = T>) -> Result<T, DialError> {
     let until = until.min(Instant::now() + STEP_MAX);
     timeout_at(until, step).await.map_err(|_| DialError::Timeout { to: to.to_owned() })

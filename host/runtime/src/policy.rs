@@ -16,6 +16,8 @@ use crate::id::Id;
 use crate::limits::{DEADLINE_CEILING_MS, Limit, Limits};
 use crate::outbound::Pattern;
 
+#[cfg(feature = "docker")]
+pub(crate) use services::tls_address;
 pub use services::{Address, EngineAt, Reach, Registry, ServicePolicy};
 
 /// File name within the home.
@@ -46,6 +48,7 @@ pub struct Policy {
     pub network: Vec<Pattern>,
     /// Addresses that may be dialled although they are not for the public.
     pub network_addresses: Vec<IpNet>,
+    pub retention: Retention,
     /// Slots that addons may fill; none by default.
     pub slots: Vec<Id>,
     /// Lines of the file that are looser than the built-in default, for `doctor`.
@@ -56,6 +59,17 @@ pub struct Policy {
 pub struct CompileBounds {
     pub wall: Duration,
     pub memory_bytes: u64,
+}
+
+/// How much of the past is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// Earlier versions of an addon, with what they had, to go back to.
+    pub snapshots: usize,
+    /// Calls of an addon with their logs: so many of the newest, give or take some hundreds.
+    pub calls: u32,
+    /// And none that is older.
+    pub call_days: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +94,7 @@ impl Default for Policy {
             services: ServicePolicy::default(),
             network: Vec::new(),
             network_addresses: Vec::new(),
+            retention: Retention { snapshots: 1, calls: 10_000, call_days: 90 },
             slots: Vec::new(),
             looser: Vec::new(),
         }
@@ -94,6 +109,15 @@ struct File {
     engine: Vec<services::Engine>,
     apps: services::Apps,
     registry: Vec<services::RegistryFile>,
+    retention: RetentionFile,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RetentionFile {
+    snapshots: Option<usize>,
+    calls: Option<u32>,
+    call_days: Option<u32>,
 }
 
 #[derive(Deserialize, Default)]
@@ -127,7 +151,8 @@ impl Policy {
     /// package_files = 2000
     /// component_bytes = 67108864
     ///
-    /// service_memory_bytes = 2147483648   # of one container, and service_millicpus, service_pids
+    /// service_memory_bytes = 2147483648   # of one container, and service_millicpus,
+    ///                               # service_pids, service_disk_bytes
     ///
     /// [grant]
     /// env_names = ["DATABASE_URL"]  # names addons may fill beside <NAME>_…
@@ -138,10 +163,16 @@ impl Policy {
     /// capabilities = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"]
     /// egress = false
     ///
+    /// [retention]
+    /// snapshots = 1                 # earlier versions of an addon kept to go back to; 0: none
+    /// calls = 10000                 # of each addon, with their logs, and none older than
+    /// call_days = 90
+    ///
     /// [[engine]]
     /// name = "local"
-    /// socket = "/var/run/docker.sock"   # or address, key, certificate, authority: mutual TLS
+    /// socket = "/var/run/docker.sock"   # or address, key, certificate, authority: mutual TLS; and apps_address
     /// labels = { region = "eu" }
+    /// guarded = true                # its machine's firewall has the rules that `lodger doctor` shows
     ///
     /// [apps]
     /// reach = "host"                # or "network:NAME"
@@ -190,6 +221,10 @@ impl Policy {
             policy.looser.push(format!("grant.slots: `{slot}`"));
             policy.slots.push(slot);
         }
+        let (kept, asked) = (&mut policy.retention, file.retention);
+        kept.snapshots = asked.snapshots.unwrap_or(kept.snapshots);
+        kept.calls = asked.calls.unwrap_or(kept.calls);
+        kept.call_days = asked.call_days.unwrap_or(kept.call_days);
         policy.services.take(file.grant, file.engine, file.apps, file.registry, &mut policy.looser).map_err(invalid)?;
         Ok(policy)
     }
@@ -223,6 +258,7 @@ impl Policy {
                 }
                 "service_millicpus" => replace(&mut self.services.millicpus, value, built_in.services.millicpus),
                 "service_pids" => replace(&mut self.services.pids, value, built_in.services.pids),
+                "service_disk_bytes" => replace(&mut self.services.disk_bytes, value, built_in.services.disk_bytes),
                 "package_bytes" => replace(&mut self.package.bytes, value, built_in.package.bytes),
                 "package_files" => replace(&mut self.package.files, value, built_in.package.files),
                 "component_bytes" => {

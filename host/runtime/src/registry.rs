@@ -4,12 +4,13 @@
 //! and where that has changed, at the addon's revision.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use wasmtime::component::{Component, InstancePre};
 use wasmtime_wasi::filesystem::{Dir, FsPerms, OpenMode};
 
-use crate::bindings::{config, health, provider, scheduler, setup, url};
+use crate::bindings::{config, health, plans, provider, scheduler, setup, upgrade, url};
 use crate::error::{Error, Result};
 use crate::grant::{Facts, Grant, Settings};
 use crate::hook::HookName;
@@ -28,6 +29,7 @@ pub(crate) struct Addon {
     /// As text, as every call needs it.
     pub name: String,
     pub revision: i64,
+    pub version: semver::Version,
     pub manifest: Manifest,
     pub grant: Grant,
     pub settings: Arc<Settings>,
@@ -64,8 +66,10 @@ pub(crate) struct Hooks {
     pub provider: Option<provider::ProviderHooksPre<Guest>>,
     pub url: Option<url::UrlHooksPre<Guest>>,
     pub config: Option<config::ConfigHooksPre<Guest>>,
+    pub plans: Option<plans::PlansHooksPre<Guest>>,
     pub health: Option<health::HealthHooksPre<Guest>>,
     pub scheduler: Option<scheduler::SchedulerHooksPre<Guest>>,
+    pub upgrade: Option<upgrade::UpgradeHooksPre<Guest>>,
 }
 
 /// An addon as it was read, and when.
@@ -129,7 +133,7 @@ impl Registry {
         };
         let addon = match known.filter(|known| known.addon.revision == now.revision) {
             Some(known) => known.addon,
-            None => Arc::new(load(host, &host.store.addon(id)?.ok_or_else(unknown)?).await?),
+            None => Arc::new(load(host, &host.store.addon(id)?.ok_or_else(unknown)?, host.home.open_data(id)?).await?),
         };
         let known = Known { addon: addon.clone(), now: now.clone(), mark };
         lock(&self.addons).insert(id.clone(), known);
@@ -141,7 +145,11 @@ impl Registry {
     }
 }
 
-async fn load(host: &Host, row: &AddonRow) -> Result<Addon> {
+/// An addon of a version that is on the disk, with the data directory it is to see.
+///
+/// # Errors
+/// As for [`Registry::get`].
+pub(crate) async fn load(host: &Host, row: &AddonRow, data: File) -> Result<Addon> {
     let name = row.id.to_string();
     let manifest = Manifest::parse(&host.home.read_manifest(&row.id, &row.version)?)?;
     let revoked = |refusals| Error::GrantRevoked { addon: row.id.clone(), refusals };
@@ -164,16 +172,18 @@ async fn load(host: &Host, row: &AddonRow) -> Result<Addon> {
         values.insert(name, value);
     }
     let writable = OpenMode::READ | OpenMode::WRITE;
+    let readable = data.try_clone().map_err(Error::io("open the data directory of", &name))?;
     Ok(Addon {
         name,
         revision: row.revision,
+        version: row.version.clone(),
         settings: Arc::new(Settings::new(manifest.settings.clone(), values)),
         manifest,
         grant,
         component,
         files: Dir::new(host.home.open_files(&row.id, &row.version)?, FsPerms::ReadOnly, OpenMode::READ, true),
-        data_readable: Dir::new(host.home.open_data(&row.id)?, FsPerms::ReadOnly, OpenMode::READ, true),
-        data_writable: Dir::new(host.home.open_data(&row.id)?, FsPerms::ReadWrite, writable, true),
+        data_readable: Dir::new(readable, FsPerms::ReadOnly, OpenMode::READ, true),
+        data_writable: Dir::new(data, FsPerms::ReadWrite, writable, true),
         counted: Mutex::new(None),
         id: row.id.clone(),
     })
@@ -215,8 +225,10 @@ const INTERFACES: &[(&str, &[HookName])] = &[
     ("lodger:addon/provider@0.1.0", &[HookName::Provision, HookName::Unprovision]),
     ("lodger:addon/url@0.1.0", &[HookName::Url]),
     ("lodger:addon/config@0.1.0", &[HookName::ConfigVars]),
+    ("lodger:addon/plans@0.1.0", &[HookName::ChangePlan, HookName::Suspend, HookName::Resume]),
     ("lodger:addon/health@0.1.0", &[HookName::Health]),
     ("lodger:addon/scheduler@0.1.0", &[HookName::Schedule]),
+    ("lodger:addon/upgrade@0.1.0", &[HookName::Upgrade]),
 ];
 
 fn facts(name: &str, component: &Component, offers: &Offers<'_>) -> Result<Facts> {
@@ -246,7 +258,10 @@ fn facts(name: &str, component: &Component, offers: &Offers<'_>) -> Result<Facts
         return Err(Error::Component {
             component: name.to_owned(),
             message: "exports no hook interface of lodger:addon".to_owned(),
-            hint: Some("export at least one of setup, provider, url, config, health, scheduler (wit/)".to_owned()),
+            hint: Some(
+                "export at least one of setup, provider, url, config, plans, health, scheduler, upgrade (wit/)"
+                    .to_owned(),
+            ),
         });
     }
     Ok(Facts { imports, exports, hooks })
@@ -276,8 +291,10 @@ impl Hooks {
             provider: has(HookName::Provision).then(|| provider::ProviderHooksPre::new(of())).transpose()?,
             url: has(HookName::Url).then(|| url::UrlHooksPre::new(of())).transpose()?,
             config: has(HookName::ConfigVars).then(|| config::ConfigHooksPre::new(of())).transpose()?,
+            plans: has(HookName::ChangePlan).then(|| plans::PlansHooksPre::new(of())).transpose()?,
             health: has(HookName::Health).then(|| health::HealthHooksPre::new(of())).transpose()?,
             scheduler: has(HookName::Schedule).then(|| scheduler::SchedulerHooksPre::new(of())).transpose()?,
+            upgrade: has(HookName::Upgrade).then(|| upgrade::UpgradeHooksPre::new(of())).transpose()?,
         })
     }
 }

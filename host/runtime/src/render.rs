@@ -5,13 +5,13 @@
 //! share one, whatever their ids are; a label authenticates what this home has made (threats 2 and 3).
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::engine::{Container, ContainerSpec, Helper, NetworkSpec, Published, Reach};
 use crate::grant::ServiceGrant;
 use crate::id::{AddonId, Id};
 use crate::key::Key;
-use crate::manifest::{Service, StartMode};
+use crate::manifest::{SECRETS_DIR, Service, StartMode, file_variable, secret_file};
 use crate::policy::{self, ServicePolicy};
 
 pub(crate) const LABEL_HOME: &str = "lodger.home";
@@ -19,8 +19,8 @@ pub(crate) const LABEL_ADDON: &str = "lodger.addon";
 pub(crate) const LABEL_SERVICE: &str = "lodger.service";
 pub(crate) const LABEL_RESOURCE: &str = "lodger.resource";
 pub(crate) const LABEL_SPEC: &str = "lodger.spec";
-/// Only for people who wonder what that container is.
-const LABEL_HELPER: &str = "lodger.helper";
+/// On a container through which a volume is read or filled, with the volume.
+pub(crate) const LABEL_HELPER: &str = "lodger.helper";
 
 /// Longest part of a name that is for people.
 const SPOKEN_MAX: usize = 24;
@@ -47,12 +47,22 @@ pub(crate) struct Pin {
 }
 
 /// Everything an instance needs of its engine.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Rendered {
     pub container: ContainerSpec,
     pub networks: Vec<NetworkSpec>,
     /// Names and labels of volumes.
     pub volumes: BTreeMap<String, BTreeMap<String, String>>,
+    pub secrets: Option<Secrets>,
+}
+
+/// What an instance is handed as files, in a volume of its own that comes and goes with its container.
+#[derive(Clone)]
+pub(crate) struct Secrets {
+    pub volume: String,
+    pub labels: BTreeMap<String, String>,
+    /// Names and content.
+    pub files: BTreeMap<String, String>,
 }
 
 /// What names and labels are made with: the home's identity and key.
@@ -70,6 +80,8 @@ pub(crate) struct Plan<'a> {
     pub pin: &'a Pin,
     /// Host ports assigned to container ports.
     pub ports: &'a BTreeMap<u16, u16>,
+    /// Where those are published.
+    pub address: IpAddr,
     /// Over the manifest's values.
     pub environment: BTreeMap<String, String>,
 }
@@ -78,6 +90,11 @@ impl Instance {
     /// The container's name, and the only name it has in a network of apps.
     pub fn container_name(&self, marks: &Marks<'_>) -> String {
         marks.name(self.service.as_str(), &[&self.addon.to_string(), "service", self.service.as_str(), &self.resource])
+    }
+
+    /// The volume its secret files are in.
+    pub fn secrets_volume(&self, marks: &Marks<'_>) -> String {
+        marks.name(self.service.as_str(), &[&self.addon.to_string(), "secrets", self.service.as_str(), &self.resource])
     }
 }
 
@@ -134,10 +151,10 @@ impl Marks<'_> {
 
     /// What a volume of an addon is reached through. No two share a name: one that was left is in nobody's way, and goes as
     /// every container of the addon does that none of its instances is.
-    pub fn helper(&self, addon: &AddonId, image: &str) -> Helper {
+    pub fn helper(&self, addon: &AddonId, volume: &str, image: &str) -> Helper {
         let name = self.name("helper", &[&addon.to_string(), "helper", &uuid::Uuid::new_v4().to_string()]);
         let mut labels = self.labels(addon);
-        labels.insert(LABEL_HELPER.to_owned(), "1".to_owned());
+        labels.insert(LABEL_HELPER.to_owned(), volume.to_owned());
         let label = self.spec_label(&name, &labels);
         labels.insert(LABEL_SPEC.to_owned(), label);
         Helper { name, image: image.to_owned(), labels }
@@ -155,6 +172,8 @@ impl Marks<'_> {
         labels.extend(service.labels.iter().map(|(label, value)| (format!("lodger.x.{label}"), value.clone())));
         let mut environment = service.environment.clone();
         environment.extend(plan.environment.clone());
+        let secrets = self.secrets(instance, service, &mut environment);
+        let secret_files = secrets.as_ref().map(|secrets| &secrets.files);
         let mut container = ContainerSpec {
             image: pin.id.clone(),
             command: service.command.clone(),
@@ -166,6 +185,7 @@ impl Marks<'_> {
                 .map(str::to_owned)
                 .collect(),
             volumes: mounted,
+            read_only_volumes: secrets.iter().map(|it| (it.volume.clone(), SECRETS_DIR.to_owned())).collect(),
             networks: joined,
             ports,
             capabilities: grant.capabilities.clone(),
@@ -175,9 +195,27 @@ impl Marks<'_> {
             pids: grant.pids,
             name,
         };
-        let label = self.spec_label(&container.name, &container);
+        // Another value is another container, wherever it is handed over.
+        let label = self.spec_label(&container.name, &(&container, secret_files));
         container.labels.insert(LABEL_SPEC.to_owned(), label);
-        Rendered { container, networks, volumes }
+        Rendered { container, networks, volumes, secrets }
+    }
+
+    /// Takes what is handed over as files out of the environment, which then says where they are.
+    fn secrets(
+        &self,
+        instance: &Instance,
+        service: &Service,
+        environment: &mut BTreeMap<String, String>,
+    ) -> Option<Secrets> {
+        let mut files = BTreeMap::new();
+        for name in &service.secret_files {
+            files.insert(name.clone(), environment.remove(name).unwrap_or_default());
+            environment.insert(file_variable(name), secret_file(name));
+        }
+        let volume = instance.secrets_volume(self);
+        let labels = self.volume_labels(&volume, instance);
+        (!files.is_empty()).then_some(Secrets { volume, labels, files })
     }
 
     /// Apps on the machine need a port of it for each; in a network they need none but those the manifest fixes.
@@ -188,7 +226,7 @@ impl Marks<'_> {
         };
         let ports = plan.ports.iter().filter(|(port, _)| on_machine(port));
         ports
-            .map(|(&container_port, &host)| Published { container_port, host: SocketAddr::new(policy.address, host) })
+            .map(|(&container_port, &host)| Published { container_port, host: SocketAddr::new(plan.address, host) })
             .collect()
     }
 
@@ -253,22 +291,24 @@ impl Marks<'_> {
         let mut mounted: BTreeMap<String, String> =
             declared.map(|(path, volume)| (self.volume_name(addon, resource, volume), path.clone())).collect();
         for path in &plan.pin.volumes {
-            let taken = mounted.values().any(|at| at == path) || SCRATCH.contains(&path.as_str());
+            let secrets = path == SECRETS_DIR && !plan.service.secret_files.is_empty();
+            let taken = secrets || mounted.values().any(|at| at == path) || SCRATCH.contains(&path.as_str());
             if !taken && crate::manifest::is_mount_point(path) {
                 let name =
                     self.name(service.as_str(), &[&addon.to_string(), "image", service.as_str(), resource, path]);
                 mounted.insert(name, path.clone());
             }
         }
-        let mut volumes = BTreeMap::new();
-        for name in mounted.keys() {
-            let mut labels = self.labels(addon);
-            labels.insert(LABEL_RESOURCE.to_owned(), resource.clone());
-            let label = self.spec_label(name, &labels);
-            labels.insert(LABEL_SPEC.to_owned(), label);
-            volumes.insert(name.clone(), labels);
-        }
+        let volumes = mounted.keys().map(|name| (name.clone(), self.volume_labels(name, instance))).collect();
         (mounted, volumes)
+    }
+
+    fn volume_labels(&self, name: &str, instance: &Instance) -> BTreeMap<String, String> {
+        let mut labels = self.labels(&instance.addon);
+        labels.insert(LABEL_RESOURCE.to_owned(), instance.resource.clone());
+        let label = self.spec_label(name, &labels);
+        labels.insert(LABEL_SPEC.to_owned(), label);
+        labels
     }
 }
 

@@ -8,11 +8,13 @@ use crate::addons::Done;
 use crate::bindings::{Pair, ProvisionRequest, UnprovisionRequest};
 use crate::env;
 use crate::error::{Error, Result};
+use crate::grant::Grant;
 use crate::hook::{Answer, HookName, HookRequest, ResourceRef};
 use crate::host::{Host, Locked, now_ms, resource_place};
 use crate::id::{AddonId, Id};
 use crate::lifecycle::ResourceState;
 use crate::outcome::Outcome;
+use crate::plans::known_plan;
 use crate::registry::Addon;
 use crate::store::{ResourceRow, Wanted};
 
@@ -36,6 +38,7 @@ pub struct Resource {
     pub state: ResourceState,
     /// Names of the variables the app receives.
     pub variables: Vec<String>,
+    /// What the addon said when it made the resource, or changed it last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// Milliseconds since 1970.
@@ -58,6 +61,33 @@ impl From<ResourceRow> for Resource {
     }
 }
 
+impl Resource {
+    /// The command that leads on from a state in which something is refused.
+    pub fn way_on(&self) -> String {
+        let alias = self.alias.as_ref().map(|alias| format!(" --as {alias}")).unwrap_or_default();
+        let of = format!("{} {}", self.app, self.addon);
+        let plan = self.plan.as_ref().map_or("PLAN", Id::as_str);
+        match &self.state {
+            ResourceState::Failed(hook) | ResourceState::Interrupted(hook) => match hook {
+                HookName::ChangePlan => format!("`lodger plan {of} {plan}{alias}` again, or with another plan"),
+                HookName::Suspend | HookName::Resume => {
+                    format!("`lodger suspend {of}{alias}` or `lodger resume {of}{alias}` again")
+                }
+                HookName::Unprovision => format!("`lodger remove {of}{alias}` again"),
+                _ => format!("`lodger remove {of}{alias}`, then add it again"),
+            },
+            ResourceState::Suspended => format!("`lodger resume {of}{alias}` gives it back"),
+            ResourceState::Detached => format!("`lodger add {of}{alias}` attaches it again"),
+            ResourceState::Active => format!("`lodger remove {of}{alias}` first"),
+            ResourceState::Provisioning
+            | ResourceState::Updating
+            | ResourceState::Suspending
+            | ResourceState::Resuming
+            | ResourceState::Deprovisioning => "wait until it has ended".to_owned(),
+        }
+    }
+}
+
 /// What to add to an app.
 #[derive(Clone, Debug)]
 pub struct Add {
@@ -65,7 +95,7 @@ pub struct Add {
     pub addon: AddonId,
     /// Tells several of one addon in one app apart, and gives their variables other names.
     pub alias: Option<Id>,
-    /// One of the manifest's plans; the first when absent.
+    /// One of the manifest's plans; when absent the first, or the one it has where it is there already.
     pub plan: Option<String>,
     pub options: BTreeMap<String, String>,
 }
@@ -100,7 +130,7 @@ impl Host {
     pub async fn add(&self, add: Add) -> Result<Done<Resource>> {
         let locked = self.lock(&add.addon).await?;
         let row = self.check_add(&locked, &add)?;
-        if row.state == ResourceState::Active {
+        if is_there(&row.state) {
             return Ok(Done::already(row.into()));
         }
         if row.state == ResourceState::Detached {
@@ -108,15 +138,20 @@ impl Host {
             self.store.set_resource_state(&row.key, &ResourceState::Active)?;
             return Ok(Done::without_call(Resource { state: ResourceState::Active, ..row.into() }));
         }
+        self.provision(&locked, row).await
+    }
+
+    /// Provisions a resource that is new, or was not finished.
+    pub(crate) async fn provision(&self, locked: &Locked, row: ResourceRow) -> Result<Done<Resource>> {
         let request = provision_request(&locked.addon, &row);
-        let call = self.call_locked(&locked, HookRequest::Provision(request), Some(row.clone())).await?;
+        let call = self.call_locked(locked, HookRequest::Provision(request), Some(row.clone())).await?;
         let done = Done::by(HookName::Provision, call, |_| ());
         match &done.outcome {
             Outcome::Completed(()) => {}
             // Its own refusal promises that there is nothing.
             Outcome::Refused(refused) if refused.code != crate::outcome::BAD_ANSWER => {}
             _ => {
-                self.unprovision(&locked, &row, Reason::Undone).await?;
+                self.unprovision(locked, &row, Reason::Undone).await?;
             }
         }
         let now = self.find(&row.app, &row.addon, row.alias.as_ref())?;
@@ -131,7 +166,7 @@ impl Host {
     /// Whether [`Host::add`] would change anything; does nothing.
     pub async fn would_add(&self, add: &Add) -> Result<bool> {
         let locked = self.lock(&add.addon).await?;
-        Ok(self.check_add(&locked, add)?.state != ResourceState::Active)
+        Ok(!is_there(&self.check_add(&locked, add)?.state))
     }
 
     /// The resource as it would be: the one already there, one to try again, or a new one.
@@ -141,29 +176,18 @@ impl Host {
         check_options(&add.options)?;
         let plan = match (&add.plan, addon.manifest.plans.first()) {
             (None, first) => first.map(|plan| plan.name.clone()),
-            (Some(asked), _) => {
-                let known = || addon.manifest.plans.iter().map(|plan| plan.name.clone());
-                let plan = known().find(|name| name.as_str() == asked);
-                let shown = crate::text::shown(asked, 60);
-                let unknown = || Error::UnknownPlan { addon: addon.id.clone(), plan: shown, known: known().collect() };
-                Some(plan.ok_or_else(unknown)?)
-            }
+            (Some(asked), _) => Some(known_plan(addon, asked)?.name.clone()),
         };
         if let Some(mut there) = self.find(&add.app, &addon.id, add.alias.as_ref())? {
             there.state = there.state.settled();
-            let other = |what| Error::AlreadyAdded { app: add.app.clone(), addon: addon.id.clone(), what };
             return match there.state {
-                _ if there.plan != plan => Err(other("plan")),
-                _ if there.options != add.options => Err(other("options")),
-                ResourceState::Active | ResourceState::Detached | ResourceState::Interrupted(HookName::Provision) => {
-                    Ok(there)
-                }
-                state => Err(Error::ResourceState {
-                    app: add.app.clone(),
-                    addon: addon.id.clone(),
-                    state: state.to_string(),
-                    hint: format!("`lodger remove {} {}` first", add.app, addon.id),
-                }),
+                _ if add.plan.is_some() && there.plan != plan => Err(with_other(addon, add, "plan")),
+                _ if there.options != add.options => Err(with_other(addon, add, "options")),
+                ResourceState::Active
+                | ResourceState::Suspended
+                | ResourceState::Detached
+                | ResourceState::Interrupted(HookName::Provision) => Ok(there),
+                _ => Err(in_state(there)),
             };
         }
         let row = ResourceRow {
@@ -173,7 +197,7 @@ impl Host {
             alias: add.alias.clone(),
             plan,
             options: add.options.clone(),
-            variables: self.variables(locked, add)?,
+            variables: variables(&addon.grant, &add.app, add.alias.as_ref(), &self.store.resources_of_app(&add.app)?)?,
             state: ResourceState::Provisioning,
             guest_id: None,
             private: None,
@@ -181,24 +205,6 @@ impl Host {
             created_at: now_ms(),
         };
         Ok(row)
-    }
-
-    /// The names the addon's variables have in this app, none of them taken.
-    fn variables(&self, locked: &Locked, add: &Add) -> Result<Vec<String>> {
-        let (addon, app) = (&locked.addon, &add.app);
-        let others = self.store.resources_of_app(app)?;
-        let mut names = Vec::new();
-        for name in &addon.grant.config_vars {
-            let variable = env::name_in_app(name, &addon.id.name, add.alias.as_ref());
-            if let Some(alias) = add.alias.as_ref().filter(|_| !env::is_allowed(&variable)) {
-                return Err(Error::VariableForbidden { alias: alias.clone(), variable });
-            }
-            if let Some(holder) = others.iter().find(|other| other.variables.contains(&variable)) {
-                return Err(Error::VariableTaken { app: app.clone(), variable, holder: holder.addon.clone() });
-            }
-            names.push(variable);
-        }
-        Ok(names)
     }
 
     /// Removes an addon from an app: `unprovision` destroys the resource.
@@ -222,12 +228,7 @@ impl Host {
                 self.store.set_resource_state(&row.key, &ResourceState::Detached)?;
                 Ok(Done::without_call(()))
             }
-            state => Err(Error::ResourceState {
-                app: row.app.clone(),
-                addon: row.addon.clone(),
-                state: state.to_string(),
-                hint: format!("`lodger remove {app} {addon}` destroys it"),
-            }),
+            _ => Err(in_state(row)),
         }
     }
 
@@ -269,7 +270,7 @@ impl Host {
         Ok(now.map(|row| Resource { state: row.state.clone().settled(), ..row.into() }))
     }
 
-    fn only(&self, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<ResourceRow> {
+    pub(crate) fn only(&self, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<ResourceRow> {
         let mut rows = self.store.resources_of_app(app)?;
         rows.retain(|row| row.addon == *addon && (alias.is_none() || row.alias.as_ref() == alias));
         let unknown = || Error::UnknownResource { app: app.clone(), addon: addon.clone(), alias: alias.cloned() };
@@ -284,14 +285,8 @@ impl Host {
     }
 
     fn reference(&self, row: &ResourceRow) -> Result<ResourceRef> {
-        let (Some(id), Some(private), ResourceState::Active) = (&row.guest_id, &row.private, &row.state) else {
-            let state = row.state.clone().settled();
-            return Err(Error::ResourceState {
-                app: row.app.clone(),
-                addon: row.addon.clone(),
-                state: state.to_string(),
-                hint: format!("`lodger remove {} {}`, then add it again", row.app, row.addon),
-            });
+        let (Some(id), Some(private), true) = (&row.guest_id, &row.private, row.state.gives_variables()) else {
+            return Err(in_state(row.clone()));
         };
         let private = self.home.key.open(&resource_place(&row.key), private)?;
         Ok(ResourceRef { key: row.key.clone(), id: id.clone(), private })
@@ -300,7 +295,7 @@ impl Host {
     /// What `hook` is asked with about a resource that is there, for [`Host::call`].
     ///
     /// The requests are those the host makes itself, so that a hook can be repeated: the WIT package demands that doing it
-    /// twice does no harm, and authors' tests hold it to that.
+    /// twice does no harm, and authors' tests hold it to that. That of `change-plan` is about the plan it has.
     pub async fn request(&self, hook: HookName, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<HookRequest> {
         let row = self.only(app, addon, alias)?;
         Ok(match hook {
@@ -308,12 +303,24 @@ impl Host {
             HookName::Disable => HookRequest::Disable,
             HookName::Health => HookRequest::Health,
             // About no resource, and not what the host can repeat.
-            HookName::Schedule => return Err(Error::HookMissing { addon: addon.clone(), hook: hook.name() }),
+            HookName::Schedule | HookName::Upgrade => {
+                return Err(Error::HookMissing { addon: addon.clone(), hook: hook.name() });
+            }
             HookName::Url => HookRequest::Url(self.reference(&row)?),
             HookName::ConfigVars => HookRequest::ConfigVars(self.reference(&row)?),
             HookName::Provision => {
                 let (addon, _) = self.registry.get(self, addon).await?;
                 HookRequest::Provision(provision_request(&addon, &row))
+            }
+            HookName::ChangePlan => {
+                let (addon, _) = self.registry.get(self, addon).await?;
+                let plan = known_plan(&addon, row.plan.as_ref().map(Id::as_str).unwrap_or_default())?;
+                HookRequest::ChangePlan(self.change_plan_request(&addon, &row, plan)?)
+            }
+            HookName::Suspend | HookName::Resume => {
+                let (addon, _) = self.registry.get(self, addon).await?;
+                let of = self.resource_info(&addon, &row)?;
+                if hook == HookName::Suspend { HookRequest::Suspend(of) } else { HookRequest::Resume(of) }
             }
             HookName::Unprovision => {
                 HookRequest::Unprovision(UnprovisionRequest { key: row.key, id: row.guest_id, reason: Reason::Removed })
@@ -391,6 +398,22 @@ impl Host {
     }
 }
 
+/// The names an addon's variables have in an app that has `others`, none of them taken.
+pub(crate) fn variables(grant: &Grant, app: &Id, alias: Option<&Id>, others: &[ResourceRow]) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for name in &grant.config_vars {
+        let variable = env::name_in_app(name, &grant.id.name, alias);
+        if let Some(alias) = alias.filter(|_| !env::is_allowed(&variable)) {
+            return Err(Error::VariableForbidden { alias: alias.clone(), variable });
+        }
+        if let Some(holder) = others.iter().find(|other| other.variables.contains(&variable)) {
+            return Err(Error::VariableTaken { app: app.clone(), variable, holder: holder.addon.clone() });
+        }
+        names.push(variable);
+    }
+    Ok(names)
+}
+
 fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
     let too_many = options.len() > OPTIONS_MAX;
     let too_long = |(name, value): &(&String, &String)| name.len() > OPTION_NAME_MAX || value.len() > OPTION_VALUE_MAX;
@@ -400,10 +423,36 @@ fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
     }
 }
 
-fn provision_request(addon: &Addon, row: &ResourceRow) -> ProvisionRequest {
-    let pairs = |map: &BTreeMap<String, String>| {
-        map.iter().map(|(name, value)| Pair { name: name.clone(), value: value.clone() }).collect()
+/// Whether adding it again changes nothing.
+fn is_there(state: &ResourceState) -> bool {
+    matches!(state, ResourceState::Active | ResourceState::Suspended)
+}
+
+/// What is there was added with another plan, or other options.
+fn with_other(addon: &Addon, add: &Add, what: &'static str) -> Error {
+    let alias = add.alias.as_ref().map(|alias| format!(" --as {alias}")).unwrap_or_default();
+    let of = format!("{} {}", add.app, addon.id);
+    let hint = match &add.plan {
+        Some(plan) if what == "plan" && addon.grant.hooks.contains(&HookName::ChangePlan) => {
+            format!("`lodger plan {of} {plan}{alias}` changes its plan")
+        }
+        _ => format!("`lodger remove {of}{alias}` first, or add another with --as ALIAS"),
     };
+    Error::AlreadyAdded { app: add.app.clone(), addon: addon.id.clone(), what, hint }
+}
+
+/// What is asked for cannot be in the state the resource is in.
+pub(crate) fn in_state(row: ResourceRow) -> Error {
+    let resource = Resource { state: row.state.clone().settled(), ..row.into() };
+    let (hint, state) = (resource.way_on(), resource.state.to_string());
+    Error::ResourceState { app: resource.app, addon: resource.addon, state, hint }
+}
+
+pub(crate) fn pairs(map: &BTreeMap<String, String>) -> Vec<Pair> {
+    map.iter().map(|(name, value)| Pair { name: name.clone(), value: value.clone() }).collect()
+}
+
+fn provision_request(addon: &Addon, row: &ResourceRow) -> ProvisionRequest {
     let plan = row.plan.as_ref().and_then(|name| addon.manifest.plan(name));
     ProvisionRequest {
         key: row.key.clone(),

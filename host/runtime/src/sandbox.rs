@@ -99,9 +99,7 @@ impl Room {
         if let Some(services) = &mut self.services {
             services.resource = request.key().map(str::to_owned);
         }
-        if let HookRequest::Url(resource) | HookRequest::ConfigVars(resource) = request {
-            self.private = Some(resource.private.clone());
-        }
+        self.private = request.private().map(str::to_owned);
         self
     }
 

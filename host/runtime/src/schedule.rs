@@ -41,7 +41,9 @@ impl Host {
         match request {
             _ if !addon.manifest.may_use_services => None,
             HookRequest::Enable => self.placement(addon, "").await,
-            HookRequest::Provision(asked) => self.placement(addon, &asked.key).await,
+            HookRequest::Provision(_) | HookRequest::ChangePlan(_) | HookRequest::Resume(_) => {
+                self.placement(addon, request.key().unwrap_or_default()).await
+            }
             // Hooks that clear up start nothing, as a rule: where one does, the built-in decides.
             _ => None,
         }

@@ -10,13 +10,16 @@
 mod commands;
 mod connect;
 mod converge;
+mod disk;
 mod image;
+mod lost;
 mod ready;
 mod reconcile;
+mod secrets;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
@@ -42,8 +45,10 @@ use commands::Commands;
 
 pub(crate) use commands::AtWork;
 pub(crate) use connect::Engines;
+pub(crate) use disk::TooLarge;
+pub(crate) use lost::told_lost;
 pub use reconcile::Repair;
-pub(crate) use volumes::told_lost;
+pub(crate) use volumes::SavedVolume;
 
 /// How long a service may take to end by itself.
 const GRACE: Duration = Duration::from_secs(10);
@@ -114,11 +119,15 @@ impl Services {
     ) -> Result<()> {
         let (service, grant) = declared(addon, &instance.service)?;
         let known = self.store.instance(instance)?;
+        if let Some(TooLarge { why, way_on }) = known.as_ref().and_then(|row| TooLarge::of(addon, row)) {
+            let (addon, service) = (addon.id.clone(), instance.service.clone());
+            return Err(Error::Service { addon, service, message: why, hint: way_on });
+        }
         let engine = match &known {
             Some(row) => row.engine.clone(),
             None => self.place(&addon.id, &instance.resource, chosen).await?,
         };
-        self.pin(&addon.id, service, &engine).await?;
+        self.pin(addon, service, &engine).await?;
         let sealed = match environment {
             Some(values) => {
                 let json = serde_json::to_vec(values).unwrap_or_default();
@@ -160,6 +169,9 @@ impl Services {
                 self.store.set_wanted(instance, Wanted::Stopped)?;
                 engine.stop(&rendered.container.name, GRACE).await?;
                 engine.remove(&rendered.container.name).await?;
+                if rendered.secrets.is_some() {
+                    self.remove_secrets(&*engine, &row).await?;
+                }
             }
             return Err(error);
         }
@@ -168,13 +180,15 @@ impl Services {
 
     /// Makes the networks of an addon before the first of its services needs them.
     pub async fn prepare(&self, addon: &Addon, engine: &str) -> Result<()> {
+        let address = self.policy.address_on(engine);
         let engine = self.engines.get(engine)?;
         for (service, grant) in addon.manifest.services.iter().zip(&addon.grant.services) {
-            let Some(pin) = self.store.pin(&addon.id, &service.name, &grant.image)? else { continue };
+            let Some(pin) = self.store.pin(&addon.id, &addon.version, &service.name, &grant.image)? else { continue };
             // Which networks it joins depends on whether it has ports, not on which.
             let ports = service.ports.keys().map(|&port| (port, port)).collect();
             let alone = addon.manifest.services.len() == 1;
-            let plan = Plan { service, grant, alone, pin: &pin, ports: &ports, environment: BTreeMap::new() };
+            let environment = BTreeMap::new();
+            let plan = Plan { service, grant, alone, pin: &pin, ports: &ports, address, environment };
             let instance = Instance { addon: addon.id.clone(), service: service.name.clone(), resource: String::new() };
             for network in &self.marks().render(&instance, &plan, &self.policy).networks {
                 engine.create_network(network).await?;
@@ -187,7 +201,7 @@ impl Services {
     fn rendered(&self, addon: &Addon, row: &InstanceRow) -> Result<Rendered> {
         let instance = &row.instance;
         let (service, grant) = declared(addon, &instance.service)?;
-        let pin = self.store.pin(&addon.id, &service.name, &grant.image)?;
+        let pin = self.store.pin(&addon.id, &addon.version, &service.name, &grant.image)?;
         let pin = pin.ok_or_else(|| Error::Service {
             addon: addon.id.clone(),
             service: instance.service.clone(),
@@ -204,7 +218,8 @@ impl Services {
             environment.extend(self.opened(instance, sealed)?);
         }
         let alone = addon.manifest.services.len() == 1;
-        let plan = Plan { service, grant, alone, pin: &pin, ports: &row.ports, environment };
+        let address = self.policy.address_on(&row.engine);
+        let plan = Plan { service, grant, alone, pin: &pin, ports: &row.ports, address, environment };
         Ok(self.marks().render(instance, &plan, &self.policy))
     }
 
@@ -246,8 +261,7 @@ impl Services {
     /// # Errors
     /// When one does not.
     pub async fn answer(&self, id: &AddonId) -> Result<()> {
-        let engines: BTreeSet<String> = self.store.instances(id)?.into_iter().map(|row| row.engine).collect();
-        for engine in engines {
+        for engine in self.store.engines_of(id)? {
             self.engines.get(&engine)?.about().await?;
         }
         Ok(())
@@ -291,9 +305,15 @@ impl Services {
     pub fn address(&self, row: &InstanceRow, port: u16) -> Option<(String, u16)> {
         let host = *row.ports.get(&port)?;
         Some(match &self.policy.reach {
-            Reach::Host => (self.policy.address.to_string(), host),
+            Reach::Host => (self.policy.address_on(&row.engine).to_string(), host),
             Reach::Network(_) => (row.instance.container_name(&self.marks()), port),
         })
+    }
+
+    /// Where this machine reaches a port of an instance's container. What is on another machine is reached where the policy
+    /// says: the address of a loopback or of a network of containers leads to something of this one (threat 24).
+    pub fn reached_at(&self, row: &InstanceRow, container: &Container, port: u16) -> Option<SocketAddr> {
+        container.reached_at(port).filter(|address| self.policy.reaches(&row.engine, address.ip()))
     }
 
     /// The end of what an instance has written: from its container, or as it was kept when it failed.

@@ -14,11 +14,14 @@ mod rows;
 mod services;
 mod slots;
 mod statements;
+mod versions;
 mod volumes;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -26,12 +29,17 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
+use crate::crash;
 use crate::error::{Error, Result};
 use crate::home::private_file;
+use crate::host::now_ms;
+use crate::key::random;
+use crate::policy::Retention;
 
 pub use rows::CallRow;
 pub(crate) use rows::{AddonRow, Finish, ResourceEnd, ResourceRow, Revision};
 pub(crate) use services::{InstanceRow, Load, Want, Wanted};
+pub(crate) use versions::{EarlierRow, Phase, Variables};
 
 /// `PRAGMA user_version` of the schema below.
 const SCHEMA: u32 = 1;
@@ -96,6 +104,8 @@ CREATE TABLE call (
 /// change waits behind them.
 const LOG_DELAY: Duration = Duration::from_millis(200);
 const LOG_BATCH: usize = 256;
+/// After so many calls those of the last one's addon are pruned.
+const PRUNE_EACH: u32 = 256;
 /// How long SQLite waits for another process's transaction.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -104,6 +114,8 @@ pub(crate) struct Store {
     thread: Option<JoinHandle<()>>,
     reader: Mutex<Connection>,
     wal_index: File,
+    /// Calls noted, from a number by chance: a program that makes only one looks now and then, too.
+    noted: AtomicU32,
 }
 
 /// SQLite's own word for the state of the database; see [`Store::mark`].
@@ -113,6 +125,7 @@ const MARK_BYTES: usize = 48;
 /// What the thread that writes the log shares with the store.
 struct Shared {
     writer: Mutex<Connection>,
+    retention: Retention,
     waiting: Mutex<Waiting>,
     wake: Condvar,
 }
@@ -120,6 +133,8 @@ struct Shared {
 #[derive(Default)]
 struct Waiting {
     calls: Vec<CallRow>,
+    /// Addons whose calls are to be looked through for what need not be kept.
+    prune: BTreeSet<String>,
     closing: bool,
 }
 
@@ -134,7 +149,7 @@ impl Store {
     /// # Errors
     /// [`Error::StoreDamaged`] and [`Error::StoreNewer`], with nothing changed.
     #[expect(clippy::disallowed_methods, reason = "the one thread that writes what is only logged")]
-    pub fn open(path: &Path) -> Result<Store> {
+    pub fn open(path: &Path, retention: Retention) -> Result<Store> {
         // SQLite gives its other files the mode of this one.
         private_file(path).map_err(Error::io("open the store", path))?;
         let mut writer = connect(path)?;
@@ -144,13 +159,15 @@ impl Store {
         let mut wal_index = path.as_os_str().to_owned();
         wal_index.push("-shm");
         let wal_index = File::open(&wal_index).map_err(Error::io("open", &wal_index))?;
-        let shared = Arc::new(Shared { writer: Mutex::new(writer), waiting: Mutex::default(), wake: Condvar::new() });
+        let shared =
+            Arc::new(Shared { writer: Mutex::new(writer), retention, waiting: Mutex::default(), wake: Condvar::new() });
         let theirs = shared.clone();
         let thread = std::thread::Builder::new()
             .name("lodger-log".to_owned())
             .spawn(move || theirs.write_logs())
             .map_err(Error::io("start the thread", "lodger-log"))?;
-        Ok(Store { shared, thread: Some(thread), reader: Mutex::new(reader), wal_index })
+        let noted = AtomicU32::new(u32::from_ne_bytes(random()?) % PRUNE_EACH);
+        Ok(Store { shared, thread: Some(thread), reader: Mutex::new(reader), wal_index, noted })
     }
 
     /// Runs `change` in one durable transaction. `action` completes "the store could not …".
@@ -163,7 +180,9 @@ impl Store {
             let mut writer = lock(&self.shared.writer);
             let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let value = change(&transaction)?;
+            crash::point("store", action);
             transaction.commit()?;
+            crash::point("stored", action);
             Ok(value)
         };
         write().map_err(failed(action))
@@ -180,7 +199,9 @@ impl Store {
             let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let found = change(&transaction)?;
             if found.is_ok() {
+                crash::point("store", action);
                 transaction.commit()?;
+                crash::point("stored", action);
             }
             Ok(found)
         };
@@ -214,11 +235,25 @@ impl Store {
 
     /// Hands over the record of a read hook's call. Never waits, never fails; lost if the process dies at once.
     pub fn log(&self, call: CallRow) {
+        let prune = self.is_time_to_prune().then(|| call.addon.clone());
         let mut waiting = lock(&self.shared.waiting);
+        waiting.prune.extend(prune);
         waiting.calls.push(call);
         if waiting.calls.len() == 1 {
             self.shared.wake.notify_one();
         }
+    }
+
+    /// Leaves it to the thread to drop what need not be kept of an addon's calls, now and then.
+    fn noted(&self, addon: &str) {
+        if self.is_time_to_prune() {
+            lock(&self.shared.waiting).prune.insert(addon.to_owned());
+            self.shared.wake.notify_one();
+        }
+    }
+
+    fn is_time_to_prune(&self) -> bool {
+        (self.noted.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(PRUNE_EACH)
     }
 }
 
@@ -238,17 +273,29 @@ impl Shared {
     fn write_logs(&self) {
         let mut waiting = lock(&self.waiting);
         while !waiting.closing {
-            let idle = |waiting: &mut Waiting| waiting.calls.is_empty() && !waiting.closing;
+            let idle = |waiting: &mut Waiting| waiting.calls.is_empty() && waiting.prune.is_empty() && !waiting.closing;
             waiting = self.wake.wait_while(waiting, idle).unwrap_or_else(PoisonError::into_inner);
             let open = |waiting: &mut Waiting| !waiting.closing;
             let woken = self.wake.wait_timeout_while(waiting, LOG_DELAY, open);
             waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
-            let calls = std::mem::take(&mut waiting.calls);
+            let (calls, prune) = (std::mem::take(&mut waiting.calls), std::mem::take(&mut waiting.prune));
             drop(waiting);
             self.write_log(&calls);
+            self.prune(&prune);
             waiting = lock(&self.waiting);
         }
-        self.write_log(&std::mem::take(&mut waiting.calls));
+        let (calls, prune) = (std::mem::take(&mut waiting.calls), std::mem::take(&mut waiting.prune));
+        drop(waiting);
+        self.write_log(&calls);
+        self.prune(&prune);
+    }
+
+    fn prune(&self, addons: &BTreeSet<String>) {
+        for addon in addons {
+            if let Err(error) = statements::prune_calls(&lock(&self.writer), addon, self.retention, now_ms()) {
+                tracing::warn!(%error, addon, "cannot prune calls");
+            }
+        }
     }
 
     fn write_log(&self, calls: &[CallRow]) {
@@ -313,6 +360,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
             transaction.execute_batch(TABLES)?;
             transaction.execute_batch(services::TABLES)?;
             transaction.execute_batch(slots::TABLES)?;
+            transaction.execute_batch(versions::TABLES)?;
             transaction.execute_batch(volumes::TABLES)?;
             transaction.pragma_update(None, "user_version", SCHEMA)?;
         }

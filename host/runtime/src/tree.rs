@@ -5,10 +5,11 @@
 //! parent that is not the one that was left is an error.
 
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, openat, statat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, mkdirat, openat, statat, syncfs, unlinkat};
 use rustix::io::Errno;
 
 /// Bytes and files of a tree, the root not counted.
@@ -37,17 +38,49 @@ pub fn size(root: BorrowedFd<'_>) -> io::Result<Size> {
 pub fn clear(root: BorrowedFd<'_>) -> io::Result<()> {
     walk(root, &mut |step| match step {
         Step::Entry { parent, name, stat } if FileType::from_raw_mode(stat.st_mode) != FileType::Directory => {
-            unlinkat(parent, name, AtFlags::empty())
+            Ok(unlinkat(parent, name, AtFlags::empty())?)
         }
-        Step::Entry { .. } => Ok(()),
-        Step::Left { parent, name } => unlinkat(parent, name, AtFlags::REMOVEDIR),
+        Step::Entry { .. } | Step::Entered { .. } => Ok(()),
+        Step::Left { parent, name } => Ok(unlinkat(parent, name, AtFlags::REMOVEDIR)?),
     })
+}
+
+/// Copies everything below `from` into the empty directory `to`, and syncs it: blocks are shared where the file system can,
+/// `copied` is told the bytes of each file. Guests make regular files and directories; anything else is an error.
+pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, copied: &mut dyn FnMut(u64)) -> io::Result<()> {
+    let mut here = open_dir(to, c".")?;
+    walk(from, &mut |step| {
+        match step {
+            Step::Entry { parent, name, stat } => match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => mkdirat(&here, name, Mode::RWXU)?,
+                FileType::RegularFile => copied(copy_file(parent, here.as_fd(), name)?),
+                _ => return Err(io::Error::other(format!("{} is neither file nor directory", name.to_string_lossy()))),
+            },
+            Step::Entered { name } => here = open_dir(here.as_fd(), name)?,
+            Step::Left { .. } => here = open_dir(here.as_fd(), c"..")?,
+        }
+        Ok(())
+    })?;
+    Ok(syncfs(to)?)
+}
+
+fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> io::Result<u64> {
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let mut source = File::from(openat(from, name, flags | OFlags::RDONLY, Mode::empty())?);
+    let private = Mode::RUSR | Mode::WUSR;
+    let mut target = File::from(openat(to, name, flags | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL, private)?);
+    // By `copy_file_range`, which shares blocks where it can.
+    let bytes = io::copy(&mut source, &mut target)?;
+    target.set_modified(source.metadata()?.modified()?)?;
+    Ok(bytes)
 }
 
 enum Step<'a> {
     /// An entry is met, before what is below it.
     Entry { parent: BorrowedFd<'a>, name: &'a CStr, stat: &'a Stat },
-    /// A directory's entries are all done.
+    /// A directory among them is entered.
+    Entered { name: &'a CStr },
+    /// Its entries are all done.
     Left { parent: BorrowedFd<'a>, name: &'a CStr },
 }
 
@@ -58,13 +91,14 @@ struct Level {
     pending: Vec<CString>,
 }
 
-fn walk(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Step<'_>) -> rustix::io::Result<()>) -> io::Result<()> {
+fn walk(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Step<'_>) -> io::Result<()>) -> io::Result<()> {
     let mut here = open_dir(root, c".")?;
     let mut levels = vec![enter(&here, CString::default(), visit)?];
     while let Some(level) = levels.last_mut() {
         if let Some(name) = level.pending.pop() {
             let device = level.identity.0;
             let below = open_dir(here.as_fd(), &name)?;
+            visit(Step::Entered { name: &name })?;
             let level = enter(&below, name, visit)?;
             if level.identity.0 != device {
                 return Err(io::Error::other("another file system is mounted in the tree"));
@@ -85,7 +119,7 @@ fn walk(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Step<'_>) -> rustix::io::Res
 }
 
 /// Visits the entries of one directory and notes its subdirectories.
-fn enter(dir: &OwnedFd, name: CString, visit: &mut dyn FnMut(Step<'_>) -> rustix::io::Result<()>) -> io::Result<Level> {
+fn enter(dir: &OwnedFd, name: CString, visit: &mut dyn FnMut(Step<'_>) -> io::Result<()>) -> io::Result<Level> {
     let mut level = Level { identity: identity(&fstat(dir)?), name, pending: Vec::new() };
     let mut names = Vec::new();
     for entry in Dir::read_from(dir)? {

@@ -16,6 +16,7 @@ const TOUR: &[&str] = &[
     "add shop app-secrets --plan long",
     "env shop",
     "run shop -- sh -c 'echo the app sees $APP_SECRETS_KEY'",
+    "plan shop app-secrets standard",
     "explain app-secrets",
     "calls app-secrets",
     "remove shop app-secrets",

@@ -101,7 +101,14 @@ fn ping(address: &str) -> io::Result<()> {
 
 /// What has to be installed for the programs that are used: by `tests/images/make`, by the tests, and to start an engine.
 fn missing_packages(with_engine: bool) -> BTreeSet<&'static str> {
-    let mut used = vec![("docker", "docker.io"), ("docker-registry", "docker-registry")];
+    let mut used = vec![
+        ("docker", "docker.io"),
+        ("docker-registry", "docker-registry"),
+        // Another engine, which the tests start themselves, and what its networks and their names are made with.
+        ("podman", "podman"),
+        ("/usr/lib/podman/netavark", "netavark"),
+        ("/usr/lib/podman/aardvark-dns", "aardvark-dns"),
+    ];
     if with_engine {
         used.extend([("dockerd", "docker.io"), ("iptables", "iptables")]);
     }
@@ -109,6 +116,7 @@ fn missing_packages(with_engine: bool) -> BTreeSet<&'static str> {
     missing.map(|(_, package)| package).collect()
 }
 
+/// Whether it is in one of the directories of `PATH`, or where it says.
 fn is_program(name: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|dir| dir.join(name).is_file())

@@ -1,12 +1,14 @@
 //! Every hook, well behaved: for tests of the lifecycle. Options of `provision` make it fail in a chosen way: `refuse`
 //! before the resource is made, `sleep_ms`, `panic` and `loop` after it, so that there is something to undo, and `hang_once`
-//! after it the first time only, for tests that kill the host meanwhile and ask again.
+//! after it the first time only, for tests that kill the host meanwhile and ask again. Options of the plan it is moved to
+//! make `change-plan` fail in the same ways, before and after the move; what `suspend` and `resume` do is said by options of
+//! `provision` with their names.
 
 use std::{fs, io, thread::sleep, time::Duration};
 
-use probes::{Error, Held, progress};
+use probes::{Error, Held, Pair, check, progress};
 
-probes::exports!(setup, provider, url, config, health);
+probes::exports!(setup, provider, url, config, plans, health);
 
 impl setup::Guest for Probe {
     fn enable() -> Held {
@@ -24,7 +26,7 @@ impl provider::Guest for Probe {
         for option in &request.options {
             match option.name.as_str() {
                 "refuse" => return Err(Error::Conflict("asked to refuse".into())),
-                "sleep_ms" | "panic" | "loop" | "hang_once" => {}
+                "sleep_ms" | "panic" | "loop" | "hang_once" | "suspend" | "resume" => {}
                 other => return Err(Error::Invalid(format!("unknown option {other}"))),
             }
         }
@@ -32,15 +34,7 @@ impl provider::Guest for Probe {
         let (plan, region) = (request.plan.unwrap_or_default(), request.region.unwrap_or_default());
         let asked_before = fs::exists(resource(&request.key))?;
         fs::write(resource(&request.key), format!("{plan}\n{region}\n"))?;
-        for option in &request.options {
-            match option.name.as_str() {
-                "sleep_ms" => sleep(Duration::from_millis(option.value.parse().unwrap_or(0))),
-                "panic" => panic!("asked to panic"),
-                "loop" => hang(),
-                "hang_once" if !asked_before => hang(),
-                _ => {}
-            }
-        }
+        request.options.iter().for_each(|option| fail(&option.name, &option.value, asked_before));
         progress::percent(100);
         let private = format!("password-of-{}", request.key);
         let message = Some(format!("made for {}", request.app));
@@ -49,10 +43,13 @@ impl provider::Guest for Probe {
 
     fn unprovision(request: provider::UnprovisionRequest) -> Held {
         count("unprovision")?;
-        match fs::remove_file(resource(&request.key)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
-            _ => Ok(()),
+        for file in [resource(&request.key), suspended(&request.key)] {
+            match fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
         }
+        Ok(())
     }
 }
 
@@ -73,10 +70,74 @@ impl config::Guest for Probe {
     }
 }
 
+impl plans::Guest for Probe {
+    fn change_plan(request: plans::ChangePlanRequest) -> Result<plans::Changed, Error> {
+        count("change-plan")?;
+        let of = told_right(request.of)?;
+        if request.plan_options.iter().any(|option| option.name == "refuse") {
+            return Err(Error::Conflict(format!("too much data for the plan {}", request.plan)));
+        }
+        let (plan, region) = read(&of.id)?;
+        // Not idempotent, for those who must notice.
+        let drift = if option(&request.plan_options, "drift") == "1" { plan.as_str() } else { "" };
+        fs::write(resource(&of.key), format!("{}{drift}\n{region}\n", request.plan))?;
+        request.plan_options.iter().for_each(|option| fail(&option.name, &option.value, plan == request.plan));
+        let from = of.plan.unwrap_or_default();
+        Ok(plans::Changed { message: Some(format!("moved {} from {from} to {}", of.app, request.plan)) })
+    }
+
+    fn suspend(of: plans::ResourceInfo) -> Result<plans::Changed, Error> {
+        count("suspend")?;
+        let of = told_right(of)?;
+        let asked_before = fs::exists(suspended(&of.key))?;
+        let how = option(&of.options, "suspend");
+        if how == "refuse" {
+            return Err(Error::Denied("asked to refuse".into()));
+        }
+        fs::write(suspended(&of.key), "")?;
+        fail(how, "", asked_before);
+        Ok(plans::Changed { message: None })
+    }
+
+    fn resume(of: plans::ResourceInfo) -> Result<plans::Changed, Error> {
+        count("resume")?;
+        let of = told_right(of)?;
+        let asked_before = !fs::exists(suspended(&of.key))?;
+        if !asked_before {
+            fs::remove_file(suspended(&of.key))?;
+        }
+        fail(option(&of.options, "resume"), "", asked_before);
+        Ok(plans::Changed { message: Some(format!("{} is served again", of.app)) })
+    }
+}
+
 impl health::Guest for Probe {
     fn check() -> Result<health::Report, Error> {
         eprintln!("hook check");
         Ok(health::Report { status: health::Status::Healthy, message: Some("all is well".into()) })
+    }
+}
+
+/// The resource as the host tells of it, if it is the one that was made.
+fn told_right(of: plans::ResourceInfo) -> Result<plans::ResourceInfo, Error> {
+    check(of.id == of.key && of.private == format!("password-of-{}", of.key), "this is another resource")?;
+    Ok(of)
+}
+
+fn option<'a>(options: &'a [Pair], name: &str) -> &'a str {
+    options.iter().find(|option| option.name == name).map_or("", |option| &option.value)
+}
+
+/// Fails as an option says, after the work was done.
+fn fail(how: &str, value: &str, asked_before: bool) {
+    match how {
+        "sleep_ms" => sleep(Duration::from_millis(value.parse().unwrap_or(0))),
+        "panic" => panic!("asked to panic"),
+        "loop" => hang(),
+        "hang_once" | "panic_once" if asked_before => {}
+        "hang_once" => hang(),
+        "panic_once" => panic!("asked to panic once"),
+        _ => {}
     }
 }
 
@@ -95,6 +156,11 @@ fn count(hook: &str) -> Held {
 
 fn resource(key: &str) -> String {
     format!("/data/{key}")
+}
+
+/// There while it is suspended.
+fn suspended(key: &str) -> String {
+    format!("/data/{key}.suspended")
 }
 
 fn read(id: &str) -> Result<(String, String), Error> {

@@ -7,7 +7,7 @@
 use probes::services::{endpoint, exec, logs, start, stop};
 use probes::{Error, Held, Pair, broken, check};
 
-probes::exports!(setup, provider, url);
+probes::exports!(setup, provider, url, plans);
 
 impl setup::Guest for Probe {
     fn enable() -> Held {
@@ -74,15 +74,39 @@ impl provider::Guest for Probe {
     }
 }
 
+impl plans::Guest for Probe {
+    fn change_plan(request: plans::ChangePlanRequest) -> Result<plans::Changed, Error> {
+        is_of(&request.of.key)?;
+        Ok(plans::Changed { message: None })
+    }
+
+    fn suspend(of: plans::ResourceInfo) -> Result<plans::Changed, Error> {
+        is_of(&of.key)?;
+        stop("own")?;
+        Ok(plans::Changed { message: None })
+    }
+
+    fn resume(of: plans::ResourceInfo) -> Result<plans::Changed, Error> {
+        start("own", &[])?;
+        run("own", &["sh", "-c", &format!("echo {} >/tmp/key", of.key)])?;
+        Ok(plans::Changed { message: None })
+    }
+}
+
 impl url::Guest for Probe {
     fn url(id: String, _: String) -> Result<String, Error> {
         for name in ["always", "shared", "own"] {
             denied("start in a hook that only reads", start(name, &[]), "mutating hooks")?;
             denied("stop in a hook that only reads", stop(name), "mutating hooks")?;
         }
-        check(run("own", &["cat", "/tmp/key"])?.trim_end() == id, "this is another resource's instance")?;
+        is_of(&id)?;
         Ok("ok://held".into())
     }
+}
+
+/// Ends the probe unless the instance is that of the resource the hook is about.
+fn is_of(key: &str) -> Held {
+    check(run("own", &["cat", "/tmp/key"])?.trim_end() == key, "this is another resource's instance")
 }
 
 /// Whatever is asked about a service of this name.

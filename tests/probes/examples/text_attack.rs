@@ -1,10 +1,12 @@
-//! Text that acts on who reads it: the host must escape what is not plain in log, progress and error, and forge no lines.
+//! Text that acts on who reads it: the host must escape what is not plain in log, progress, message and error, and forge no
+//! lines. `enable` is refused the first time.
 
+use std::fs;
 use std::io::{self, Write};
 
 use probes::{Error, Held, progress};
 
-probes::enable!(held);
+probes::exports!(setup, provider, health);
 
 const ATTACKS: [&str; 9] = [
     "\u{1b}[31mred\u{1b}[2J\u{1b}]0;title\u{7}",
@@ -18,12 +20,39 @@ const ATTACKS: [&str; 9] = [
     "hidden\u{200b}\u{feff}\u{e0041}",
 ];
 
-fn held() -> Held {
-    for attack in ATTACKS {
-        println!("{attack}");
-        eprintln!("{attack}");
-        progress::step(attack);
+impl setup::Guest for Probe {
+    fn enable() -> Held {
+        for attack in ATTACKS {
+            println!("{attack}");
+            eprintln!("{attack}");
+            progress::step(attack);
+        }
+        io::stderr().write_all(b"not UTF-8: \xff\xfe\xc3\n")?;
+        if fs::exists("/data/refused")? {
+            return Ok(());
+        }
+        fs::write("/data/refused", "")?;
+        Err(Error::Other(ATTACKS.concat()))
     }
-    io::stderr().write_all(b"not UTF-8: \xff\xfe\xc3\n")?;
-    Err(Error::Other(ATTACKS.concat()))
+
+    fn disable() -> Held {
+        Ok(())
+    }
+}
+
+impl provider::Guest for Probe {
+    fn provision(request: provider::ProvisionRequest) -> Result<provider::Provisioned, Error> {
+        let message = Some(ATTACKS.concat());
+        Ok(provider::Provisioned { id: request.key, private: String::new(), message, log_drain_url: None })
+    }
+
+    fn unprovision(_: provider::UnprovisionRequest) -> Held {
+        Ok(())
+    }
+}
+
+impl health::Guest for Probe {
+    fn check() -> Result<health::Report, Error> {
+        Ok(health::Report { status: health::Status::Degraded, message: Some(ATTACKS.concat()) })
+    }
 }

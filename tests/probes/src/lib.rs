@@ -43,8 +43,10 @@ macro_rules! export {
     (provider) => { $crate::export!(provider: "provider-hooks"); };
     (url) => { $crate::export!(url: "url-hooks"); };
     (config) => { $crate::export!(config: "config-hooks"); };
+    (plans) => { $crate::export!(plans: "plans-hooks"); };
     (health) => { $crate::export!(health: "health-hooks"); };
     (scheduler) => { $crate::export!(scheduler: "scheduler-hooks"); };
+    (upgrade) => { $crate::export!(upgrade: "upgrade-hooks"); };
     ($hook:ident: $world:literal) => {
         mod $hook {
             pub use exports::lodger::addon::$hook::*;

@@ -66,6 +66,9 @@ impl Add {
         }
         let word = if created { "added" } else { "already there:" };
         output::say(context, format!("{word} {addon} for {app}"));
+        if resource.state == lodger::ResourceState::Suspended {
+            output::say(context, format!("it is suspended: {}", resource.way_on()));
+        }
         if let Some(message) = resource.message {
             output::say(context, message);
         }

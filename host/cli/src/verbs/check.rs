@@ -31,7 +31,7 @@ impl Check {
         let Incoming { package, grant } = inspected?;
         expectations?;
         let version = package.manifest.version.as_ref().map(ToString::to_string);
-        let remarks = remarks(&grant);
+        let remarks = remarks(&grant, package.manifest.plans.len());
         if context.json {
             output::json(&json!({
                 "addon": grant.id,
@@ -69,7 +69,7 @@ impl Check {
 }
 
 /// What is allowed, and yet hardly meant.
-fn remarks(grant: &Grant) -> Vec<String> {
+fn remarks(grant: &Grant, plans: usize) -> Vec<String> {
     let exports = |hook| grant.hooks.contains(&hook);
     let mut remarks = Vec::new();
     if !exports(HookName::Provision) {
@@ -87,6 +87,9 @@ fn remarks(grant: &Grant) -> Vec<String> {
         let names = by_config.join(", ");
         let hook = if exports(HookName::Url) { "`config`" } else { "`url` or `config`" };
         remarks.push(format!("no hook fills {names}: the component does not export {hook}"));
+    }
+    if plans > 1 && !exports(HookName::ChangePlan) {
+        remarks.push("an app stays on the plan it was given: the component does not export `plans`".to_owned());
     }
     remarks
 }

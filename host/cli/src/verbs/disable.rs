@@ -1,13 +1,15 @@
 //! `lodger disable`.
 
+use lodger::{AddonId, Host};
+
 use crate::context::Context;
 use crate::output;
 
-/// Disable an addon no app uses
+/// Disable an addon that no app uses and no enabled addon needs
 #[derive(clap::Args)]
 pub struct Disable {
     addon: String,
-    /// Take it from the apps that use it first; destroys what they have of it
+    /// Disable the addons that need it first, and take each from the apps that use it; destroys what they have of it
     #[arg(long)]
     force: bool,
     /// Show what would be done, and do nothing
@@ -19,13 +21,41 @@ impl Disable {
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
         let host = context.host().await?;
         let id = host.resolve(&self.addon)?;
-        if self.dry_run {
-            return super::dry_run(context, host.would_disable(&id, self.force).await?, &format!("disable {id}"));
+        if self.force {
+            return self.with_dependents(context, &host, &id).await;
         }
-        let done = context.watch(&format!("disabling {id}"), host.disable(&id, self.force)).await?;
+        if self.dry_run {
+            return super::dry_run(context, host.would_disable(&id, false).await?, &format!("disable {id}"));
+        }
+        let done = context.watch(&format!("disabling {id}"), host.disable(&id, false)).await?;
         let changed = done.changed;
         output::completed(&id, done)?;
-        output::say(context, if changed { format!("disabled {id}") } else { format!("{id} is not enabled") });
-        super::state(context, &host, &id, changed)
+        say(context, &id, changed);
+        super::state(context, &host, &id, changed, ("disabled_first", &[]))
     }
+
+    async fn with_dependents(&self, context: &Context, host: &Host, id: &AddonId) -> anyhow::Result<u8> {
+        let would = host.would_disable_with_dependents(id).await?;
+        if self.dry_run {
+            return super::dry_run_in_order(context, id, &would, "disable", "disabled_first");
+        }
+        let others = super::others(&would, id);
+        if !others.is_empty() {
+            output::say(context, format!("{id} is needed by others, disabled first: {}", super::names(&others)));
+        }
+        let mut first = Vec::new();
+        let disabling = host.disable_with_dependents(id, |step| {
+            context.say_meanwhile(format!("disabled {}", step.addon));
+            first.push(step.addon.clone());
+        });
+        let step = context.watch(&format!("disabling {id}"), disabling).await?;
+        let changed = step.done.changed;
+        output::completed_step(step)?;
+        say(context, id, changed);
+        super::state(context, host, id, changed, ("disabled_first", &first))
+    }
+}
+
+fn say(context: &Context, id: &AddonId, changed: bool) {
+    output::say(context, if changed { format!("disabled {id}") } else { format!("{id} is not enabled") });
 }

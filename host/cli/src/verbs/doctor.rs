@@ -1,5 +1,7 @@
 //! `lodger doctor`.
 
+use std::collections::BTreeSet;
+
 use lodger::Severity;
 
 use crate::context::Context;
@@ -7,13 +9,29 @@ use crate::output;
 
 /// Look for what is not well, and say what mends it
 #[derive(clap::Args)]
-pub struct Doctor {}
+pub struct Doctor {
+    /// Run the commands that lead out of failed and interrupted states, then look again
+    #[arg(long)]
+    fix: bool,
+}
 
 impl Doctor {
     /// Exits with 1 when something does not work.
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
         let host = context.host().await?;
-        let findings = context.watch("looking", host.doctor()).await?;
+        let mut findings = context.watch("looking", host.doctor()).await?;
+        if self.fix {
+            let mends: BTreeSet<_> = findings.into_iter().filter_map(|finding| finding.mend).collect();
+            for mend in mends {
+                output::say(context, format!("running `{mend}`"));
+                match context.watch(&mend.to_string(), host.mend(&mend)).await {
+                    Ok(outcome) if outcome.is_completed() => {}
+                    Ok(outcome) => output::warn(format!("`{mend}`: its hook {outcome}")),
+                    Err(error) => output::warn(format!("`{mend}`: {error}")),
+                }
+            }
+            findings = context.watch("looking again", host.doctor()).await?;
+        }
         let broken = findings.iter().any(|finding| finding.severity == Severity::Error);
         if context.json {
             output::json(&findings)?;

@@ -4,6 +4,8 @@ use crate::context::Context;
 use crate::output;
 
 /// Enable an addon: its `enable` hook runs, and apps may use it
+///
+/// What it needs (`depends` in addon.json) and is not enabled is enabled before it.
 #[derive(clap::Args)]
 pub struct Enable {
     addon: String,
@@ -17,12 +19,18 @@ impl Enable {
         let host = context.host().await?;
         let id = host.resolve(&self.addon)?;
         if self.dry_run {
-            return super::dry_run(context, host.would_enable(&id).await?, &format!("enable {id}"));
+            let would = host.would_enable_with_needs(&id).await?;
+            return super::dry_run_in_order(context, &id, &would, "enable", "enabled_first");
         }
-        let done = context.watch(&format!("enabling {id}"), host.enable(&id)).await?;
-        let changed = done.changed;
-        output::completed(&id, done)?;
+        let mut first = Vec::new();
+        let enabling = host.enable_with_needs(&id, |step| {
+            context.say_meanwhile(format!("enabled {}, which is needed first", step.addon));
+            first.push(step.addon.clone());
+        });
+        let step = context.watch(&format!("enabling {id}"), enabling).await?;
+        let changed = step.done.changed;
+        output::completed_step(step)?;
         output::say(context, if changed { format!("enabled {id}") } else { format!("{id} is already enabled") });
-        super::state(context, &host, &id, changed)
+        super::state(context, &host, &id, changed, ("enabled_first", &first))
     }
 }

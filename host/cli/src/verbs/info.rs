@@ -1,11 +1,11 @@
 //! `lodger info`.
 
-use lodger::{AddonInfo, Id, Resource, SettingInfo};
+use lodger::{AddonId, AddonInfo, Earlier, Id, Need, Resource, SettingInfo};
 
 use crate::context::Context;
 use crate::output;
 
-/// Show an addon: state, settings, who uses it, what its data takes
+/// Show an addon: state, settings, what it needs and who needs it, who uses it, what its data takes
 #[derive(clap::Args)]
 pub struct Info {
     addon: String,
@@ -18,6 +18,12 @@ struct All {
     /// The slot it fills while it is enabled.
     #[serde(skip_serializing_if = "Option::is_none")]
     replaces: Option<Id>,
+    /// Versions `lodger rollback` can go back to, the next one first.
+    earlier: Vec<Earlier>,
+    /// What must be enabled before it.
+    depends: Vec<Need>,
+    /// Installed addons that say so of it.
+    needed_by: Vec<AddonId>,
     settings: Vec<SettingInfo>,
     resources: Vec<Resource>,
 }
@@ -28,10 +34,12 @@ impl Info {
         let id = host.resolve(&self.addon)?;
         let info = host.addon(&id)?;
         let settings = host.settings(&id).await?;
+        let earlier = host.earlier(&id)?;
         let replaces = host.explain(&id).await?.replaces;
+        let (depends, needed_by) = (host.needs_of(&id)?, host.needed_by(&id)?);
         let used: Vec<_> = host.apps()?.into_values().flatten().filter(|resource| resource.addon == id).collect();
         if context.json {
-            output::json(&All { info, replaces, settings, resources: used })?;
+            output::json(&All { info, replaces, earlier, depends, needed_by, settings, resources: used })?;
             return Ok(0);
         }
         let mut rows = vec![
@@ -42,6 +50,9 @@ impl Info {
             vec!["data".to_owned(), format!("{} in {} files", lodger::human_bytes(info.data_bytes), info.data_files)],
         ];
         rows.extend(replaces.map(|slot| vec!["replaces".to_owned(), slot.to_string()]));
+        rows.extend(earlier.iter().map(|earlier| vec!["earlier".to_owned(), earlier.version.to_string()]));
+        rows.extend(depends.iter().map(|need| vec![format!("needs {}", need.addon), describe(need)]));
+        rows.extend(needed_by.iter().map(|addon| vec!["needed by".to_owned(), addon.to_string()]));
         for setting in settings {
             let value = match (&setting.value, setting.secret, setting.set) {
                 (Some(value), _, _) => lodger::text::shown(value, 200),
@@ -57,4 +68,13 @@ impl Info {
         output::table(&rows);
         Ok(0)
     }
+}
+
+fn describe(need: &Need) -> String {
+    let there = match (&need.installed, &need.state) {
+        (Some(version), Some(state)) => format!("{version}, {state}"),
+        _ => "not installed".to_owned(),
+    };
+    let wanted = need.version.as_ref().map(|version| format!(" (in version {version})"));
+    format!("{there}{}", wanted.unwrap_or_default())
 }

@@ -1,4 +1,4 @@
-//! `lodger install`: shows what the addon will be allowed to do, asks, installs.
+//! `lodger install`: shows what the addons will be allowed to do, asks, installs.
 
 use std::path::PathBuf;
 
@@ -9,6 +9,9 @@ use crate::context::Context;
 use crate::output;
 
 /// Install addons from directories or archives
+///
+/// Those that need each other are installed in the order this takes, whatever the order they are given in. What one needs must
+/// be installed or among those given; what is installed already stays as it is.
 #[derive(clap::Args)]
 pub struct Install {
     /// Directories with an addon.json, or archives made by `lodger pack`
@@ -17,9 +20,9 @@ pub struct Install {
     /// Accept the grant without asking
     #[arg(long)]
     yes: bool,
-    /// Accept exactly the grant with this digest, as `--dry-run` shows it
+    /// Accept exactly the grant with this digest, as `--dry-run` shows it; once for each package
     #[arg(long, value_name = "SHA256:…")]
-    accept_grant: Option<String>,
+    accept_grant: Vec<String>,
     /// Let the same version come with other content, while developing
     #[arg(long)]
     dev: bool,
@@ -31,34 +34,46 @@ pub struct Install {
 impl Install {
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
         let host = context.host().await?;
-        let mut installed = Vec::new();
+        let mut incoming = Vec::new();
         for path in &self.packages {
             let what = format!("reading and compiling {}", path.display());
-            let incoming = context.watch(&what, host.inspect(path)).await?;
-            let changes = host.would_install(&incoming, self.dev).await?;
-            if self.dry_run {
-                installed.push(serde_json::json!({ "dry_run": true, "changed": changes, "grant": incoming.grant }));
-                output::say(
-                    context,
-                    format!("would {} {}", if changes { "install" } else { "keep" }, incoming.grant.id),
-                );
-                show(context, &incoming.grant);
-                continue;
+            incoming.push(context.watch(&what, host.inspect(path)).await?);
+        }
+        let incoming = host.in_order(incoming)?;
+        let would = host.would_install(&incoming, self.dev).await?;
+        let with_would = || incoming.iter().map(|incoming| &incoming.grant).zip(would.iter().copied());
+        let mut answers = Vec::new();
+        if self.dry_run {
+            for (grant, changes) in with_would() {
+                output::say(context, format!("would {} {}", if changes { "install" } else { "keep" }, grant.id));
+                show(context, grant);
+                answers.push(serde_json::json!({ "dry_run": true, "changed": changes, "grant": grant }));
             }
-            if changes {
-                show(context, &incoming.grant);
-                let known = host.addon(&incoming.grant.id).is_ok();
-                self.accept(&incoming.grant, known && !self.dev)?;
-            }
-            let done = host.install(incoming, self.dev).await?;
+            return self.answer(context, &answers);
+        }
+        // All of it is shown and accepted before anything is installed.
+        with_would().filter(|(_, changes)| *changes).for_each(|(grant, _)| show(context, grant));
+        for (grant, _) in with_would().filter(|(_, changes)| *changes) {
+            let known = host.addon(&grant.id).is_ok();
+            self.accept(grant, known && !self.dev)?;
+        }
+        for incoming in incoming {
+            // Which fetches the images of its services.
+            let what = format!("installing {}", incoming.grant.id);
+            let done = context.watch(&what, host.install(incoming, self.dev)).await?;
             let word = if done.changed { "installed" } else { "already installed:" };
             output::say(context, format!("{word} {} {}", done.id, done.version));
-            installed.push(serde_json::to_value(done)?);
+            answers.push(serde_json::to_value(done)?);
         }
+        self.answer(context, &answers)
+    }
+
+    /// One value for one package, else a list of them in the order they were installed.
+    fn answer(&self, context: &Context, answers: &[serde_json::Value]) -> anyhow::Result<u8> {
         if context.json {
-            match <[serde_json::Value; 1]>::try_from(installed) {
-                Ok([only]) => output::json(&only)?,
-                Err(several) => output::json(&several)?,
+            match answers {
+                [only] if self.packages.len() == 1 => output::json(only)?,
+                several => output::json(&several)?,
             }
         }
         Ok(0)
@@ -66,12 +81,18 @@ impl Install {
 
     /// An addon already there comes with another grant: a blanket `--yes` is not enough for that.
     fn accept(&self, grant: &Grant, another: bool) -> anyhow::Result<()> {
-        let accepted = match &self.accept_grant {
-            Some(digest) => *digest == grant.digest,
-            None if self.yes && !another => true,
-            None => consent::ask("Install it with these permissions?")?,
+        let alone = self.packages.len() == 1;
+        let what = if alone { "it".to_owned() } else { grant.id.to_string() };
+        let accepted = match &self.accept_grant[..] {
+            [] if self.yes && !another => true,
+            [] => consent::ask(&format!("Install {what} with these permissions?"))?,
+            digests => digests.contains(&grant.digest),
         };
-        if accepted { Ok(()) } else { Err(Error::GrantNotAccepted.into()) }
+        match accepted {
+            true => Ok(()),
+            false if alone => Err(Error::GrantNotAccepted.into()),
+            false => Err(anyhow::Error::from(Error::GrantNotAccepted).context(what)),
+        }
     }
 }
 

@@ -19,9 +19,10 @@ macro_rules! repository {
 }
 
 /// The interfaces, as the addon vendors them.
-const WIT: [(&str, &str); 11] = [
+const WIT: [(&str, &str); 13] = [
     ("wit/config.wit", repository!("wit/config.wit")),
     ("wit/health.wit", repository!("wit/health.wit")),
+    ("wit/plans.wit", repository!("wit/plans.wit")),
     ("wit/progress.wit", repository!("wit/progress.wit")),
     ("wit/provider.wit", repository!("wit/provider.wit")),
     ("wit/scheduler.wit", repository!("wit/scheduler.wit")),
@@ -29,6 +30,7 @@ const WIT: [(&str, &str); 11] = [
     ("wit/settings.wit", repository!("wit/settings.wit")),
     ("wit/setup.wit", repository!("wit/setup.wit")),
     ("wit/types.wit", repository!("wit/types.wit")),
+    ("wit/upgrade.wit", repository!("wit/upgrade.wit")),
     ("wit/url.wit", repository!("wit/url.wit")),
     ("wit/worlds.wit", repository!("wit/worlds.wit")),
 ];

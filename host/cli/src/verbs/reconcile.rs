@@ -1,20 +1,24 @@
-//! `lodger reconcile`: makes the services of addons be as they should, once or for ever.
+//! `lodger reconcile`: finishes what was cut off, and makes services be as they should, once or for ever.
 
 use crate::context::Context;
 use crate::output;
 
-/// Start, mend and remove services until they are as they should be
+/// Finish what was cut off; start, mend and remove services until they are as they should be
 #[derive(clap::Args)]
 pub struct Reconcile {
     /// Only this addon's
     addon: Option<String>,
-    /// Go on: on what the engines tell, and every 30 seconds
+    /// Go on: on what the engines tell, and every 30 seconds; what services take of the disk is measured every five minutes
     #[arg(long, conflicts_with = "json")]
     watch: bool,
+    /// Start again what is left alone: services that have crashed too often, and for 15 minutes, to be cleared up, those
+    /// that take too much of the disk
+    #[arg(long, requires = "addon", conflicts_with = "watch")]
+    retry: bool,
 }
 
 impl Reconcile {
-    /// Exits with 1 when a service is not as it should be.
+    /// Exits with 1 when something is not as it should be.
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
         let host = context.host().await?;
         let only = self.addon.as_deref().map(|name| host.resolve(name)).transpose()?;
@@ -26,13 +30,19 @@ impl Reconcile {
             .await;
             return Ok(0);
         }
+        if let Some(addon) = only.as_ref().filter(|_| self.retry) {
+            host.retry_services(addon).await?;
+        }
+        let measured = context.watch("measuring", host.measure_disks(only.as_ref())).await;
         let repairs = context.watch("reconciling", host.reconcile(only.as_ref())).await?;
         if context.json {
+            measured?;
             output::json(&repairs)?;
         } else {
             repairs.iter().for_each(show);
+            measured?;
             if repairs.is_empty() {
-                output::say(context, "every service is as it should be");
+                output::say(context, "everything is as it should be");
             }
         }
         Ok(u8::from(repairs.iter().any(lodger::Repair::is_problem)))
@@ -42,5 +52,6 @@ impl Reconcile {
 fn show(repair: &lodger::Repair) {
     let of = repair.resource.as_deref().map(|key| format!(" of resource {key}")).unwrap_or_default();
     let why = repair.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-    output::line(format!("{} {}{of}: {}{why}", repair.addon, repair.service, repair.what));
+    let subject = repair.service.as_ref().map(ToString::to_string).or(repair.hook.map(|hook| hook.to_string()));
+    output::line(format!("{} {}{of}: {}{why}", repair.addon, subject.unwrap_or_default(), repair.what));
 }

@@ -2,10 +2,13 @@
 
 pub mod expectations;
 mod lifecycle;
+mod plans;
 mod step;
 
 use std::path::{Path, PathBuf};
 
+use anyhow::anyhow;
+use lodger::{Error, Grant, Host, Id};
 use serde::Serialize;
 
 use crate::context::Context;
@@ -60,14 +63,12 @@ impl Tested {
 pub async fn test(context: &Context, path: &Path) -> anyhow::Result<Tested> {
     let expectations = Expectations::beside(path)?;
     let home = context.throw_away().await?;
-    let what = format!("reading and compiling {}", path.display());
-    let incoming = context.watch(&what, home.host.inspect(path)).await?;
-    let grant = incoming.grant.clone();
-    let installed = home.host.install(incoming, true).await?;
+    let (grant, plans) = install(context, &home.host, path, &expectations.depends).await?;
+    let installed = home.host.addon(&grant.id)?;
     if !context.json {
         output::line(format!("{} {}", installed.id, installed.version));
     }
-    let steps = Lifecycle::new(context, &home.host, grant).run(&expectations).await?;
+    let steps = Lifecycle::new(context, &home.host, grant, plans).run(&expectations).await?;
     let failed = steps.iter().filter(|step| !step.ok).count();
     let all = steps.len();
     output::say(
@@ -79,4 +80,30 @@ pub async fn test(context: &Context, path: &Path) -> anyhow::Result<Tested> {
     );
     let passed = failed == 0;
     Ok(Tested { addon: installed.id, version: installed.version, digest: installed.digest, passed, steps })
+}
+
+/// Installs the addon with the packages it needs, named as seen from it, and enables those. What it may do, and its plans.
+async fn install(context: &Context, host: &Host, path: &Path, needed: &[PathBuf]) -> anyhow::Result<(Grant, Vec<Id>)> {
+    let inspect = async |path: &Path| {
+        let what = format!("reading and compiling {}", path.display());
+        context.watch(&what, host.inspect(path)).await
+    };
+    let this = inspect(path).await?;
+    let grant = this.grant.clone();
+    let plans = this.package.manifest.plans.iter().map(|plan| plan.name.clone()).collect();
+    let mut incoming = vec![this];
+    for needed in needed {
+        incoming.push(inspect(&path.join(needed)).await?);
+    }
+    let incoming = host.in_order(incoming).map_err(|error| match error {
+        Error::DependencyMissing { .. } => anyhow!("{error}; name its package in `depends` of {}", expectations::FILE),
+        error => error.into(),
+    })?;
+    for incoming in incoming {
+        let id = host.install(incoming, true).await?.id;
+        if id != grant.id {
+            output::completed_step(host.enable_with_needs(&id, |_| ()).await?)?;
+        }
+    }
+    Ok((grant, plans))
 }

@@ -6,7 +6,7 @@ use super::consent;
 use crate::context::Context;
 use crate::output;
 
-/// Remove an addon that is not enabled, with its data
+/// Remove an addon that is not enabled and that no other needs, with its data
 #[derive(clap::Args)]
 pub struct Uninstall {
     addon: String,

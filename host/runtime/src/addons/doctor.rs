@@ -1,18 +1,22 @@
 //! What is not as it should be in a home, and the command that mends it.
 
+mod services;
+
+use std::fmt;
+
 use serde::Serialize;
 
 use crate::error::Result;
 use crate::hook::HookName;
 use crate::host::Host;
+use crate::id::{AddonId, Id};
 use crate::lifecycle::{AddonState, ResourceState};
 use crate::outcome::{COMPLETED, Outcome};
-use crate::services::told_lost;
+use crate::repair::CUT_OFF_MAX;
+use crate::resources::Resource;
 use crate::slot::SCHEDULER;
+use crate::store::AddonRow;
 use crate::{Answer, HealthStatus};
-
-/// From this version on Docker keeps ports of the loopback address from its neighbours.
-const PORTS_GUARDED: u32 = 28;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -33,100 +37,174 @@ pub struct Finding {
     pub message: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
+    /// What [`Host::mend`] can do about it.
+    #[serde(skip)]
+    pub mend: Option<Mend>,
+}
+
+impl Finding {
+    fn new(severity: Severity, subject: impl Into<String>, message: String, fix: Option<String>) -> Finding {
+        Finding { severity, subject: subject.into(), message, fix, mend: None }
+    }
+
+    /// Something was left in a state that a verb leads out of.
+    fn left(subject: &AddonId, message: String, mend: Mend) -> Finding {
+        let fix = format!("`{mend}`, which --fix does; `lodger calls {subject}` shows how it came to that");
+        Finding { mend: Some(mend), ..Finding::new(Severity::Error, subject.to_string(), message, Some(fix)) }
+    }
+}
+
+/// A verb that leads out of a state in which something was left.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mend {
+    Reconcile(AddonId),
+    Enable(AddonId),
+    Disable(AddonId),
+    Remove { app: Id, addon: AddonId, alias: Option<Id> },
+}
+
+/// The command.
+impl fmt::Display for Mend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Mend::Reconcile(addon) => write!(f, "lodger reconcile {addon}"),
+            Mend::Enable(addon) => write!(f, "lodger enable {addon}"),
+            Mend::Disable(addon) => write!(f, "lodger disable {addon}"),
+            Mend::Remove { app, addon, alias: None } => write!(f, "lodger remove {app} {addon}"),
+            Mend::Remove { app, addon, alias: Some(alias) } => write!(f, "lodger remove {app} {addon} --as {alias}"),
+        }
+    }
 }
 
 impl Host {
     /// Looks at everything, asks every enabled addon for its health, and reports what is not well.
     pub async fn doctor(&self) -> Result<Vec<Finding>> {
-        let mut findings = Vec::new();
-        let mut add = |severity, subject: &str, message: String, fix: Option<String>| {
-            findings.push(Finding { severity, subject: subject.to_owned(), message, fix });
-        };
-        add(Severity::Note, "host", format!("instances come from {}", self.allocation()), None);
+        let instances = format!("instances come from {}", self.allocation());
+        let mut findings = vec![Finding::new(Severity::Note, "host", instances, None)];
         for line in &self.policy.looser {
-            add(Severity::Note, "policy", format!("looser than the built-in default: {line}"), None);
+            let message = format!("looser than the built-in default: {line}");
+            findings.push(Finding::new(Severity::Note, "policy", message, None));
         }
         if let Err(error) = self.writable() {
-            add(Severity::Error, "home", error.to_string(), error.hint());
+            findings.push(Finding::new(Severity::Error, "home", error.to_string(), error.hint()));
         }
-        for (name, about) in self.services.about().await? {
-            let subject = format!("engine {name}");
-            match about {
-                Err(error) => add(Severity::Error, &subject, error.to_string(), error.hint()),
-                Ok(about) => {
-                    if !about.rootless {
-                        let message = "root in a container is root on the machine, if it gets out".to_owned();
-                        add(
-                            Severity::Note,
-                            &subject,
-                            message,
-                            Some("run it rootless, or with user namespaces".to_owned()),
-                        );
-                    }
-                    let major = about.version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-                    if major.is_some_and(|major| major < PORTS_GUARDED) {
-                        let message = format!(
-                            "ports published on 127.0.0.1 can be reached from the local network before Docker {PORTS_GUARDED}; this is {}",
-                            about.version
-                        );
-                        add(Severity::Warning, &subject, message, Some("drop such packets in the firewall".to_owned()));
-                    }
-                }
-            }
-        }
-        let slots = self.slot_findings().await?;
-        for Finding { severity, subject, message, fix } in slots {
-            add(severity, &subject, message, fix);
-        }
+        findings.extend(self.engine_findings().await?);
+        findings.extend(self.slot_findings().await?);
         for row in self.store.addons()? {
-            let subject = row.id.to_string();
-            // A state that says something is under way is true while somebody holds the lock.
-            let held = self.is_at_work(&row.id)?;
-            let state = if held { row.state } else { row.state.settled() };
-            if matches!(state, AddonState::Failed(_) | AddonState::Interrupted(_)) {
-                add(Severity::Error, &subject, format!("the addon is {state}"), Some(state.way_on(&row.id)));
-            }
-            for resource in self.store.resources_of_addon(&row.id)? {
-                let state = if held { resource.state } else { resource.state.settled() };
-                if matches!(state, ResourceState::Failed(_) | ResourceState::Interrupted(_)) {
-                    let message = format!("what app `{}` has of it is {state}", resource.app);
-                    let alias = resource.alias.map(|alias| format!(" --as {alias}")).unwrap_or_default();
-                    add(
-                        Severity::Error,
-                        &subject,
-                        message,
-                        Some(format!("`lodger remove {} {}{alias}`", resource.app, row.id)),
-                    );
-                }
-            }
-            for row in self.store.instances(&row.id)?.into_iter().filter(|row| row.failures > 0) {
-                let message = format!("its service {} has ended {} times in a row", row.instance.service, row.failures);
-                let fix = format!("`lodger logs {subject} --service {}`", row.instance.service);
-                add(Severity::Error, &subject, message, Some(fix));
-            }
-            for lost in self.store.lost_volumes(&row.id)? {
-                let resources = self.store.resources_of_addon(&row.id)?;
-                let of = resources.into_iter().find(|resource| resource.key == lost.resource);
-                let of = of.map(|resource| format!(", of app `{}`", resource.app)).unwrap_or_default();
-                let message = format!("{}{of}", told_lost(&lost.name));
-                let fix = "restore what it held; this is told until its service is started anew".to_owned();
-                add(Severity::Warning, &subject, message, Some(fix));
-            }
-            match self.check_health(&row.id).await {
-                Err(error) => add(Severity::Error, &subject, error.to_string(), error.hint()),
-                Ok(None) => {}
-                Ok(Some(call)) => match call.outcome {
-                    Outcome::Completed(Answer::Health(report)) if report.status == HealthStatus::Healthy => {}
-                    Outcome::Completed(Answer::Health(report)) => {
-                        let said = report.message.unwrap_or_default();
-                        let message = format!("its health is {:?}: {}", report.status, crate::text::shown(&said, 1024));
-                        add(Severity::Warning, &subject, message, Some(format!("`lodger logs {subject}`")));
-                    }
-                    other => add(Severity::Warning, &subject, format!("its health hook {other}"), None),
-                },
-            }
+            findings.extend(self.left_findings(&row)?);
+            findings.extend(self.service_findings(&row.id).await?);
+            findings.extend(self.lost_findings(&row.id)?);
+            findings.extend(self.health_finding(&row.id).await);
         }
         Ok(findings)
+    }
+
+    /// The states of an addon, and of what apps have of it, that somebody must lead out of.
+    fn left_findings(&self, row: &AddonRow) -> Result<Vec<Finding>> {
+        let id = &row.id;
+        let mut findings = Vec::new();
+        // A state that says something is under way is true while somebody holds the lock.
+        let held = self.is_at_work(id)?;
+        let state = if held { row.state.clone() } else { row.state.clone().settled() };
+        let way_on = match state {
+            AddonState::Failed(HookName::Disable) | AddonState::Interrupted(HookName::Disable) => {
+                Some(Mend::Disable(id.clone()))
+            }
+            AddonState::Failed(HookName::Enable) | AddonState::Interrupted(HookName::Enable) => {
+                Some(Mend::Enable(id.clone()))
+            }
+            AddonState::Failed(_) | AddonState::Interrupted(_) => Some(Mend::Reconcile(id.clone())),
+            _ => None,
+        };
+        findings.extend(way_on.map(|mend| Finding::left(id, format!("the addon is {state}"), mend)));
+        findings.extend(self.unmet_needs(row, &state)?);
+        for resource in self.store.resources_of_addon(id)? {
+            let state = if held { resource.state.clone() } else { resource.state.clone().settled() };
+            let message = format!("what app `{}` has of it is {state}", resource.app);
+            let mend = match state {
+                // Which plan it is to have is for a person to say.
+                ResourceState::Interrupted(HookName::ChangePlan)
+                | ResourceState::Failed(HookName::ChangePlan | HookName::Suspend | HookName::Resume) => {
+                    let way_on = Resource { state, ..resource.into() }.way_on();
+                    findings.push(Finding::new(Severity::Error, id.to_string(), message, Some(way_on)));
+                    continue;
+                }
+                ResourceState::Interrupted(hook)
+                    if self.store.cut_off_in_a_row(id, hook.name(), Some(&resource.key), CUT_OFF_MAX)?
+                        < CUT_OFF_MAX =>
+                {
+                    Mend::Reconcile(id.clone())
+                }
+                ResourceState::Failed(_) | ResourceState::Interrupted(_) => {
+                    Mend::Remove { app: resource.app, addon: id.clone(), alias: resource.alias }
+                }
+                _ => continue,
+            };
+            findings.push(Finding::left(id, message, mend));
+        }
+        Ok(findings)
+    }
+
+    /// What an addon's own `health` tells, or what keeps it from telling.
+    async fn health_finding(&self, id: &AddonId) -> Option<Finding> {
+        let subject = id.to_string();
+        let call = match self.check_health(id).await {
+            Err(error) => return Some(Finding::new(Severity::Error, subject, error.to_string(), error.hint())),
+            Ok(call) => call?,
+        };
+        let (message, fix) = match call.outcome {
+            Outcome::Completed(Answer::Health(report)) if report.status == HealthStatus::Healthy => return None,
+            Outcome::Completed(Answer::Health(report)) => {
+                let said = report.message.unwrap_or_default();
+                (format!("its health is {:?}: {said}", report.status), Some(format!("`lodger logs {subject}`")))
+            }
+            other => (format!("its health hook {other}"), None),
+        };
+        Some(Finding::new(Severity::Warning, subject, message, fix))
+    }
+
+    /// What an addon needs and has not: an error where it is enabled, a warning where it cannot be.
+    fn unmet_needs(&self, row: &AddonRow, state: &AddonState) -> Result<Vec<Finding>> {
+        let mut unmet = Vec::new();
+        let mut add = |severity, message, fix| {
+            unmet.push(Finding::new(severity, row.id.to_string(), message, Some(fix)));
+        };
+        let severity = if state.is_enabled() { Severity::Error } else { Severity::Warning };
+        for need in self.read_needs(row) {
+            let id = &need.id;
+            match self.store.addon(id)? {
+                None => {
+                    let message = format!("it needs `{id}`, which is not installed");
+                    add(severity, message, format!("`lodger install PATH-OF-{id}`"));
+                }
+                Some(there) if !need.admits(&there.version) => {
+                    let message = format!("it needs `{need}`, which is installed in version {}", there.version);
+                    add(severity, message, format!("install a version of `{id}` that fits"));
+                }
+                Some(there) if state.is_enabled() && !there.state.is_enabled() => {
+                    let message = format!("it is enabled, and needs `{id}`, which is {}", there.state.settled());
+                    add(severity, message, format!("`lodger enable {}`", row.id));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(unmet)
+    }
+
+    /// Leads out of what a finding tells.
+    ///
+    /// # Errors
+    /// As for the verb; and where a hook did not complete, how it ended.
+    pub async fn mend(&self, mend: &Mend) -> Result<Outcome<()>> {
+        Ok(match mend {
+            Mend::Reconcile(addon) => {
+                self.reconcile(Some(addon)).await?;
+                Outcome::Completed(())
+            }
+            Mend::Enable(addon) => self.enable(addon).await?.outcome,
+            Mend::Disable(addon) => self.disable(addon, false).await?.outcome,
+            Mend::Remove { app, addon, alias } => self.remove(app, addon, alias.as_ref()).await?.outcome,
+        })
     }
 
     /// Who fills each slot, and where the host stands in for a plugin that has failed. A home with one engine and no plugin
@@ -135,7 +213,7 @@ impl Host {
         let mut findings = Vec::new();
         for slot in &self.slots {
             let mut add = |severity, message: String, fix| {
-                findings.push(Finding { severity, subject: format!("slot {}", slot.name), message, fix });
+                findings.push(Finding::new(severity, format!("slot {}", slot.name), message, fix));
             };
             let is_scheduler = slot.name.as_str() == SCHEDULER;
             let Some(plugin) = self.filler(slot.name.as_str())? else {

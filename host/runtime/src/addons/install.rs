@@ -2,8 +2,6 @@
 
 use std::path::Path;
 
-use semver::Version;
-
 use crate::addons::Done;
 use crate::compiler;
 use crate::error::{Error, Result};
@@ -60,38 +58,41 @@ impl Host {
     /// Installs what was inspected; the caller has accepted its grant. `dev` lets the same version come with other content.
     ///
     /// # Errors
-    /// [`Error::DigestChanged`] and [`Error::OtherVersion`], with nothing changed.
+    /// [`Error::DigestChanged`], [`Error::OtherVersion`], and what [`Host::in_order`] refuses; with nothing changed.
     pub async fn install(&self, incoming: Incoming, dev: bool) -> Result<Installed> {
         let id = incoming.package.manifest.id.clone();
         let _held = self.hold(&id).await?;
-        let (row, changed) = self.check_install(&incoming, dev)?;
+        let (row, changed) = self.check_install(&incoming, dev, std::slice::from_ref(&incoming))?;
         if changed {
             let pins = self.resolve_images(&incoming.package.manifest).await?;
             self.home.put_version(&id, &row.version, &incoming.package)?;
-            self.home.open_data(&id)?;
-            self.store.put_addon(&row)?;
-            self.store.keep_slot(&id, incoming.grant.replaces.as_ref())?;
+            self.store.put_addon(&row, incoming.grant.replaces.as_ref())?;
             for (service, pin) in incoming.package.manifest.services.iter().zip(pins.iter().flatten()) {
-                self.store.put_pin(&id, &service.name, &service.image.to_string(), pin)?;
+                self.store.put_pin(&id, &row.version, &service.name, &service.image.to_string(), pin)?;
             }
             self.registry.forget(&id);
+            self.prune(&id)?;
         }
         let version = row.version.to_string();
         Ok(Installed { id, version, digest: row.digest, grant: row.grant_digest, changed })
     }
 
-    /// What [`Host::install`] would do; does nothing.
-    pub async fn would_install(&self, incoming: &Incoming, dev: bool) -> Result<bool> {
-        let _held = self.hold(&incoming.package.manifest.id).await?;
-        Ok(self.check_install(incoming, dev)?.1)
+    /// Which of these [`Host::install`] would install, one after the other; does nothing.
+    pub async fn would_install(&self, incoming: &[Incoming], dev: bool) -> Result<Vec<bool>> {
+        let mut would = Vec::new();
+        for one in incoming {
+            let _held = self.hold(&one.package.manifest.id).await?;
+            would.push(self.check_install(one, dev, incoming)?.1);
+        }
+        Ok(would)
     }
 
-    /// The row it would have, and whether that is anything new.
-    fn check_install(&self, incoming: &Incoming, dev: bool) -> Result<(AddonRow, bool)> {
+    /// The row it would have, and whether that is anything new. What it needs may be among `given`, too.
+    fn check_install(&self, incoming: &Incoming, dev: bool, given: &[Incoming]) -> Result<(AddonRow, bool)> {
         let package = &incoming.package;
         let id = package.manifest.id.clone();
         let mut row = AddonRow {
-            version: package.manifest.version.clone().unwrap_or(Version::new(0, 0, 1)),
+            version: package.manifest.version_or_first(),
             digest: package.digest.clone(),
             component_digest: package.component.as_deref().map(compiler::digest),
             dev,
@@ -103,7 +104,10 @@ impl Host {
             installed_at: now_ms() / 1000,
             id,
         };
-        let Some(there) = self.store.addon(&row.id)? else { return Ok((row, true)) };
+        let Some(there) = self.store.addon(&row.id)? else {
+            self.check_install_needs(&row, &package.manifest, given)?;
+            return Ok((row, true));
+        };
         let addon = there.id.clone();
         row.state = there.state;
         if package.manifest.version.is_none() && there.digest == row.digest {
@@ -114,13 +118,16 @@ impl Host {
                 let changed = there.grant_digest != row.grant_digest;
                 Ok((row, changed))
             }
-            _ if dev => Ok((row, true)),
+            _ if dev => {
+                self.check_install_needs(&row, &package.manifest, given)?;
+                Ok((row, true))
+            }
             (true, false) => Err(Error::DigestChanged { addon, version: there.version.to_string() }),
             (false, _) => Err(Error::OtherVersion { addon, installed: there.version.to_string() }),
         }
     }
 
-    /// Removes an addon that is not enabled and that no app uses; with its data unless `keep_data`.
+    /// Removes an addon that is not enabled, that no app uses and no other addon needs; with its data unless `keep_data`.
     ///
     /// The order makes a crash in between harmless: the data goes first, then the addon is forgotten, then its files go, so
     /// that what is left can be uninstalled again, or is written over by the next install.
@@ -130,11 +137,12 @@ impl Host {
         let repairs =
             if keep_data { self.services.leave(id).await? } else { self.services.end(id, None, Wanted::Gone).await? };
         // What cannot go now stays recorded, and the addon with it.
-        if let Some(problem) = repairs.into_iter().find(Repair::is_problem) {
+        let stuck = repairs.into_iter().find(Repair::is_problem);
+        if let Some((service, why)) = stuck.and_then(|problem| Some((problem.service?, problem.why))) {
             return Err(Error::Service {
                 addon: id.clone(),
-                service: problem.service,
-                message: problem.why.unwrap_or_else(|| "cannot be removed".to_owned()),
+                service,
+                message: why.unwrap_or_else(|| "cannot be removed".to_owned()),
                 hint: format!("see to that, then `lodger uninstall {id}` again"),
             });
         }
@@ -158,6 +166,7 @@ impl Host {
 
     fn check_uninstall(&self, id: &AddonId) -> Result<AddonRow> {
         let row = self.store.addon(id)?.ok_or_else(|| Error::UnknownAddon(id.to_string()))?;
+        self.check_never_needed(id)?;
         let state = row.state.clone().settled();
         let (detached, in_use): (Vec<_>, Vec<_>) =
             self.store.resources_of_addon(id)?.into_iter().partition(|row| row.state == ResourceState::Detached);

@@ -1,18 +1,26 @@
 //! Docker, and Podman through the socket that speaks Docker's API: over a local socket or mutual TLS, never plain TCP.
 //!
-//! `connection` knows the engine, `spec` has what is asked, `answer` what comes back, `stream` the requests that take a
-//! while. Here: each thing the trait can ask for.
+//! Podman 4.3 does less: it cannot keep containers of one network apart, so that the networks of services that publish
+//! ports or reach out are refused; it shows nothing of a line of output before its end; and its archives of volumes make
+//! everything root's.
+//!
+//! `connection` knows the engine, `tls` reaches one on another machine, `spec` has what is asked, `answer` what comes back,
+//! `stream` the requests that take a while, `networks` those that take several, `disk` one whose answer bollard cannot read.
+//! Here: each thing the trait can ask for.
 
 mod answer;
 mod connection;
+mod disk;
+mod networks;
 mod spec;
 mod stream;
+mod tls;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bollard::models::NetworkConnectRequest;
+use bollard::models::{ContainerInspectResponse, NetworkConnectRequest};
 use bollard::query_parameters::{
     CreateContainerOptions, ListContainersOptions, ListNetworksOptions, ListVolumesOptions, RemoveContainerOptions,
     RemoveVolumeOptions, StopContainerOptions, TagImageOptions,
@@ -23,8 +31,8 @@ use tokio::time::{Instant, sleep};
 use self::connection::Asking;
 pub use self::connection::{Address, Docker};
 use crate::engine::{
-    About, Container, ContainerSpec, Credentials, Engine, Events, Exec, Executed, Fault, Helper, Image, Network,
-    NetworkSpec, PullProgress, Reach, Result, Volume,
+    About, Container, ContainerSpec, Credentials, DiskUsage, Engine, Events, Exec, Executed, Fault, Helper, Image,
+    Network, NetworkSpec, PullProgress, Result, Volume,
 };
 use crate::text::shown;
 
@@ -34,6 +42,8 @@ const ACTION: Duration = Duration::from_secs(120);
 const SLACK: Duration = Duration::from_secs(30);
 /// What is written or read for as long as it takes must get on within this time.
 const STALLED: Duration = Duration::from_secs(60);
+/// How long a container may take to be cleaned up after it has ended.
+const SETTLED: Duration = Duration::from_secs(5);
 /// How often a thing is looked at until it has come about.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// Longest subject of a failure, in bytes.
@@ -51,13 +61,26 @@ fn filter(key: &str, value: String) -> HashMap<String, Vec<String>> {
     HashMap::from([(key.to_owned(), vec![value])])
 }
 
-/// The networks that have this name and no other: Docker takes a part of a name for one, and may have two of one name.
-async fn networks_named(asking: &Asking, name: &str) -> Result<Vec<bollard::models::Network>> {
-    let options = ListNetworksOptions { filters: Some(filter("name", name.to_owned())) };
-    let mut networks = asking.ask(asking.client.list_networks(Some(options))).await?;
-    networks.retain(|network| network.name.as_deref() == Some(name) && network.id.is_some());
-    networks.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(networks)
+/// The volume of this name and no other: Podman takes the beginning of a name for one.
+async fn volume_named(asking: &Asking, name: &str) -> Result<()> {
+    let volume = asking.ask(asking.client.inspect_volume(name)).await?;
+    if volume.name == name {
+        return Ok(());
+    }
+    Err(asking.failure(Fault::NotFound, format!("there is no volume {name}")))
+}
+
+/// Podman has a state between running and exited that bollard has no word for. It is over soon.
+async fn inspect(asking: &Asking, container: &str) -> Result<ContainerInspectResponse> {
+    let until = Instant::now() + SETTLED;
+    loop {
+        match asking.ask(asking.client.inspect_container(container, None)).await {
+            Err(failure) if failure.message.contains("unknown variant `stopped`") && Instant::now() < until => {
+                sleep(LOOK_AGAIN).await;
+            }
+            inspected => return inspected,
+        }
+    }
 }
 
 #[async_trait]
@@ -109,11 +132,11 @@ impl Engine for Docker {
         let asking = self.named("create the container", &spec.name).await?;
         let body = spec::container(spec).map_err(|reason| asking.refused(reason))?;
         // Docker would make a missing volume itself, and nobody would own it; a missing network it tells at the start.
-        for volume in spec.volumes.keys() {
-            asking.ask(asking.client.inspect_volume(volume)).await?;
+        for volume in spec.volumes.keys().chain(spec.read_only_volumes.keys()) {
+            volume_named(&asking, volume).await?;
         }
         for network in spec.networks.keys() {
-            if networks_named(&asking, network).await?.is_empty() {
+            if networks::named(&asking, network).await?.is_empty() {
                 return Err(asking.failure(Fault::NotFound, format!("there is no network {network}")));
             }
         }
@@ -159,7 +182,7 @@ impl Engine for Docker {
 
     async fn container(&self, container: &str) -> Result<Option<Container>> {
         let asking = self.named("look at the container", container).await?;
-        let inspected = found(asking.ask(asking.client.inspect_container(container, None)).await)?;
+        let inspected = found(inspect(&asking, container).await)?;
         let is_it = |found: &Container| found.name == container || found.id == container;
         Ok(inspected.and_then(answer::container).filter(is_it))
     }
@@ -185,40 +208,7 @@ impl Engine for Docker {
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<()> {
         let asking = self.named("create the network", &spec.name).await?;
-        let mut there = networks_named(&asking, &spec.name).await?;
-        if there.is_empty() {
-            match asking.within(ACTION, asking.client.create_network(spec::network(spec))).await {
-                // Somebody else was faster, and the engine noticed.
-                Err(failure) if failure.fault == Fault::Conflict => {}
-                made => drop(made?),
-            }
-            there = networks_named(&asking, &spec.name).await?;
-        }
-        let wanted = spec::network_options(spec.reach);
-        let alike = |network: &bollard::models::Network| {
-            let options = network.options.clone().unwrap_or_default();
-            network.driver.as_deref() == Some("bridge")
-                && network.internal.unwrap_or_default() == (spec.reach == Reach::Internal)
-                && wanted.iter().all(|(option, value)| options.get(option) == Some(value))
-        };
-        if there.is_empty() || !there.iter().all(alike) {
-            return Err(asking.failure(Fault::Conflict, "there is another network of this name".to_owned()));
-        }
-        // Where it did not notice there are two. One stays, the same to all who look, or one that is in use by now.
-        let mut left = there.len();
-        for extra in there.iter().rev().filter_map(|network| network.id.as_ref()) {
-            if left == 1 {
-                break;
-            }
-            match found(asking.within(ACTION, asking.client.remove_network(extra)).await) {
-                Err(failure) if failure.fault == Fault::Conflict => {}
-                removed => {
-                    removed?;
-                    left -= 1;
-                }
-            }
-        }
-        Ok(())
+        networks::create(&asking, spec).await
     }
 
     async fn networks(&self, label: &str, value: &str) -> Result<Vec<Network>> {
@@ -234,10 +224,7 @@ impl Engine for Docker {
 
     async fn remove_network(&self, name: &str) -> Result<()> {
         let asking = self.named("remove the network", name).await?;
-        for id in networks_named(&asking, name).await?.into_iter().filter_map(|network| network.id) {
-            found(asking.within(ACTION, asking.client.remove_network(&id)).await)?;
-        }
-        Ok(())
+        networks::remove(&asking, name).await
     }
 
     async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<()> {
@@ -250,20 +237,31 @@ impl Engine for Docker {
         Ok(())
     }
 
+    async fn volume(&self, name: &str) -> Result<Option<Volume>> {
+        let asking = self.named("look at the volume", name).await?;
+        let found = found(asking.ask(asking.client.inspect_volume(name)).await)?;
+        Ok(found.map(answer::volume).filter(|volume| volume.name == name))
+    }
+
     async fn volumes(&self, label: &str, value: &str) -> Result<Vec<Volume>> {
         let asking = self.asking("list the volumes of", value).await?;
         let options = ListVolumesOptions { filters: Some(filter("label", format!("{label}={value}"))) };
         let listed = asking.ask(asking.client.list_volumes(Some(options))).await?;
-        let read =
-            |found: bollard::models::Volume| Volume { name: found.name, labels: found.labels.into_iter().collect() };
         let ours = |volume: &Volume| volume.labels.get(label).is_some_and(|it| it == value);
-        Ok(listed.volumes.unwrap_or_default().into_iter().map(read).filter(ours).collect())
+        Ok(listed.volumes.unwrap_or_default().into_iter().map(answer::volume).filter(ours).collect())
     }
 
     async fn remove_volume(&self, name: &str) -> Result<()> {
         let asking = self.named("remove the volume", name).await?;
+        if found(volume_named(&asking, name).await)?.is_none() {
+            return Ok(());
+        }
         let options = RemoveVolumeOptions { force: false };
         found(asking.within(ACTION, asking.client.remove_volume(name, Some(options))).await).map(|_| ())
+    }
+
+    async fn disk_usage(&self) -> Result<DiskUsage> {
+        disk::usage(&self.asking("measure what is kept by", &self.address()).await?).await
     }
 
     async fn export_volume(

@@ -1,13 +1,15 @@
 //! The services of a grant: what each may be, and which line of manifest or policy says so.
 
 use super::{Line, human_bytes, refusal};
-use crate::manifest::{Manifest, Problem, Service, StartMode};
+use crate::manifest::{Manifest, Problem, Service, StartMode, secret_file};
 use crate::policy::{Policy, Reach, ServicePolicy};
 
 /// What one container may use where the manifest does not say.
 const MEMORY_DEFAULT: u64 = 256 << 20;
 const MILLICPUS_DEFAULT: u64 = 1_000;
 const PIDS_DEFAULT: u64 = 200;
+/// A database keeps a GiB of its log beside its data without being told otherwise, and must not be stopped for that.
+const DISK_DEFAULT: u64 = 4 << 30;
 
 /// A service as granted: what every container of it is made from.
 #[derive(Clone, Debug, PartialEq, serde::Serialize)]
@@ -26,6 +28,30 @@ pub struct ServiceGrant {
     pub memory_bytes: u64,
     pub millicpus: u64,
     pub pids: u64,
+    pub disk_bytes: u64,
+}
+
+impl ServiceGrant {
+    pub(super) fn use_in_words(&self) -> String {
+        let cpus = f64::from(u32::try_from(self.millicpus).unwrap_or(u32::MAX)) / 1000.0;
+        let memory = human_bytes(self.memory_bytes);
+        format!("use up to {memory} of memory, {cpus} processors and {} processes in {}", self.pids, self.service)
+    }
+
+    fn disk_in_words(&self) -> String {
+        let disk = human_bytes(self.disk_bytes);
+        format!("take up to {disk} of disk in {}; looked at every few minutes, so a soft limit", self.service)
+    }
+
+    /// What it may use, in words, as far as that is no more than the same service might in `before`.
+    pub(super) fn no_more_than(&self, before: &ServiceGrant) -> Vec<String> {
+        let same = self.service == before.service;
+        let no_more =
+            self.memory_bytes <= before.memory_bytes && self.millicpus <= before.millicpus && self.pids <= before.pids;
+        let words = (same && no_more).then(|| self.use_in_words());
+        let disk = (same && self.disk_bytes <= before.disk_bytes).then(|| self.disk_in_words());
+        words.into_iter().chain(disk).collect()
+    }
 }
 
 pub(super) fn services(
@@ -59,6 +85,23 @@ pub(super) fn services(
         lines.push(Line { may: false, what, because });
     }
     granted
+}
+
+/// What is between services and the machines they run on: no engine keeps them off by itself.
+pub(super) fn machine(services: &[ServiceGrant], policy: &ServicePolicy, lines: &mut Vec<Line>) {
+    let guarded = policy.engines.iter().all(|engine| engine.guarded);
+    for ServiceGrant { service, .. } in services {
+        let reach = format!("reach ports of its machine that listen on more than 127.0.0.1, from {service}");
+        let (may, what, because) = match &policy.reach {
+            Reach::Host if guarded => {
+                (false, format!("reach its machine or 169.254.0.0/16 from {service}"), "lodger.toml: engine.guarded")
+            }
+            Reach::Host => (true, reach, "lodger.toml: no engine.guarded"),
+            // No rule tells services from apps there.
+            Reach::Network(_) => (true, reach, "lodger.toml: apps.reach is a network that lodger has not made"),
+        };
+        lines.push(Line { may, what, because: because.to_owned() });
+    }
 }
 
 fn refuse(service: &Service, path: &str, policy: &ServicePolicy, refusals: &mut Vec<Problem>) {
@@ -111,6 +154,7 @@ fn grant(service: &Service, path: &str, policy: &ServicePolicy, refusals: &mut V
         memory_bytes: limit("memory_bytes", service.limits.memory_bytes, MEMORY_DEFAULT, policy.memory_bytes),
         millicpus: limit("millicpus", service.limits.millicpus, MILLICPUS_DEFAULT, policy.millicpus),
         pids: limit("pids", service.limits.pids, PIDS_DEFAULT, policy.pids),
+        disk_bytes: limit("disk_bytes", service.limits.disk_bytes, DISK_DEFAULT, policy.disk_bytes),
         service: service.name.clone(),
         image: service.image.to_string(),
         start: service.start,
@@ -132,27 +176,18 @@ fn describe(service: &Service, grant: &ServiceGrant, path: &str, policy: &Servic
         StartMode::Manual => "when its hooks ask for it",
     };
     add(true, format!("run the image {} as its service {name}, {when}", grant.image), ".image");
-    let cpus = f64::from(u32::try_from(grant.millicpus).unwrap_or(u32::MAX)) / 1000.0;
-    let memory = human_bytes(grant.memory_bytes);
-    add(
-        true,
-        format!("use up to {memory} of memory, {cpus} processors and {} processes in {name}", grant.pids),
-        ".limits",
-    );
+    add(true, grant.use_in_words(), ".limits");
+    add(true, grant.disk_in_words(), ".limits.disk_bytes");
     for (port, host) in &service.ports {
         let on = match (&policy.reach, host) {
             (Reach::Network(network), None) => format!("in the network {network}"),
-            (_, Some(host)) => format!("on {}:{host}", policy.address),
-            (Reach::Host, None) => format!("on a port of {} that is assigned once", policy.address),
+            (_, Some(host)) => format!("on port {host} of {}", policy.addresses()),
+            (Reach::Host, None) => format!("on a port of {} that is assigned once", policy.addresses()),
         };
         add(true, format!("be reached at port {port} of {name} {on}"), ".ports");
     }
     for (target, volume) in &service.volumes {
-        add(
-            true,
-            format!("keep data of {name} in its volume {volume}, at {target}; no limit holds its size"),
-            ".volumes",
-        );
+        add(true, format!("keep data of {name} in its volume {volume}, at {target}"), ".volumes");
     }
     if grant.egress {
         add(true, format!("reach the outside from {name}, every host and port of it"), ".egress");
@@ -170,8 +205,18 @@ fn describe(service: &Service, grant: &ServiceGrant, path: &str, policy: &Servic
             None => add(true, what, ": no capabilities, so those the policy gives"),
         }
     }
-    if !service.environment.is_empty() {
-        let names: Vec<&str> = service.environment.keys().map(String::as_str).collect();
-        add(true, format!("hand {} to {name} in its environment", names.join(", ")), ".environment");
+    let secrets = &service.secret_files;
+    if !secrets.is_empty() {
+        let paths: Vec<String> = secrets.iter().map(|secret| secret_file(secret)).collect();
+        let files = if let [_] = &paths[..] { "file" } else { "files" };
+        let what = format!("hand {} to {name} as the {files} {}", secrets.join(", "), paths.join(", "));
+        add(true, what, ".secret_files");
+    }
+    let names = service.environment.keys().filter(|name| !secrets.contains(name));
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    if !names.is_empty() {
+        let names = names.join(", ");
+        let what = format!("hand {names} to {name} in its environment, which whoever may ask the engine can read");
+        add(true, what, ".environment");
     }
 }

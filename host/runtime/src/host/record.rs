@@ -7,7 +7,7 @@ use crate::outcome::{BAD_ANSWER, Outcome, Refused};
 use crate::registry::Addon;
 use crate::sandbox::Ended;
 use crate::store::{CallRow, Finish, ResourceEnd};
-use crate::text::shown;
+use crate::text::{redact, shown};
 use crate::tree::Size;
 
 impl Host {
@@ -27,13 +27,22 @@ impl Host {
     }
 
     /// What follows from how a mutating call ended.
-    pub(super) fn finish(&self, addon: &Addon, request: &HookRequest, ended: &mut Ended<Answer>) -> Finish {
+    pub(super) fn finish(
+        &self,
+        addon: &Addon,
+        request: &HookRequest,
+        before: Option<ResourceState>,
+        ended: &mut Ended<Answer>,
+    ) -> Finish {
         let data = Size { bytes: ended.report.data_bytes, files: ended.report.data_files };
         let state = lifecycle::after(request.hook(), ended.outcome.is_completed());
         let resource = match request {
             HookRequest::Provision(asked) => Some(self.provisioned(addon, &asked.key, ended)),
             HookRequest::Unprovision(_) if ended.outcome.is_completed() => Some(ResourceEnd::Gone),
             HookRequest::Unprovision(_) => Some(ResourceEnd::State(ResourceState::Failed(HookName::Unprovision))),
+            HookRequest::ChangePlan(_) | HookRequest::Suspend(_) | HookRequest::Resume(_) => {
+                before.map(|before| changed(request, before, &ended.outcome))
+            }
             _ => None,
         };
         Finish { state, resource, data: Some(data) }
@@ -53,7 +62,7 @@ impl Host {
                 return ResourceEnd::Active {
                     id: made.id.clone(),
                     private,
-                    message: made.message.as_deref().map(|text| shown(text, MESSAGE_MAX)),
+                    message: made.message.clone(),
                     log_drain_url: made.log_drain_url.clone().filter(|_| addon.manifest.log_drain),
                 };
             }
@@ -65,22 +74,40 @@ impl Host {
     }
 }
 
+/// What a hook of `plans` leaves: what it was asked for, or nothing but a state.
+fn changed(request: &HookRequest, before: ResourceState, outcome: &Outcome<Answer>) -> ResourceEnd {
+    let state = lifecycle::resource_after(request.hook(), before, outcome);
+    let Outcome::Completed(Answer::Changed(changed)) = outcome else { return ResourceEnd::State(state) };
+    let plan = match request {
+        HookRequest::ChangePlan(asked) => Some(asked.plan.clone()),
+        _ => None,
+    };
+    ResourceEnd::Changed { state, plan, message: changed.message.clone() }
+}
+
 /// Law 6: what a hook answered is hostile until it has passed here.
 pub(super) fn accept(addon: &Addon, request: &HookRequest, ended: &mut Ended<Answer>) {
-    if let Outcome::Completed(answer) = &ended.outcome
-        && let Err(message) = answer.accept(request, addon.grant.vars_for_config())
-    {
+    let secrets = secrets(addon, ended);
+    let Outcome::Completed(answer) = &mut ended.outcome else { return };
+    if let Err(message) = answer.accept(request, addon.grant.vars_for_config()) {
         ended.outcome = Outcome::Refused(Refused { code: BAD_ANSWER.to_owned(), message });
+    } else if let Some(message) = answer.message_mut() {
+        *message = shown(&redact(message, &secrets), MESSAGE_MAX);
     }
 }
 
-/// The record of a call that has ended, and what its caller gets.
-pub(super) fn close(mut row: CallRow, ended: Ended<Answer>, addon: &Addon) -> (CallRow, Call<Answer>) {
+/// All that is to be redacted from what a call has said.
+fn secrets(addon: &Addon, ended: &Ended<Answer>) -> Vec<String> {
     let mut secrets = addon.settings.secrets_and(ended.private.as_ref());
     if let Outcome::Completed(Answer::Provisioned(made)) = &ended.outcome {
         secrets.push(made.private.clone());
     }
-    let log = ended.log.lines(&secrets);
+    secrets
+}
+
+/// The record of a call that has ended, and what its caller gets.
+pub(super) fn close(mut row: CallRow, ended: Ended<Answer>, addon: &Addon) -> (CallRow, Call<Answer>) {
+    let log = ended.log.lines(&secrets(addon, &ended));
     row.outcome = Some(ended.outcome.name().to_owned());
     row.detail = ended.outcome.detail();
     row.log = (!log.is_empty()).then(|| log.join("\n"));

@@ -1,11 +1,11 @@
 //! When services are looked after: before every mutating hook, after a resource has gone, and when somebody asks.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::io::AsyncWrite;
 
-use super::{Host, Locked};
+use super::{Host, Locked, now_ms};
 use crate::error::{Error, Result};
 use crate::hook::HookName;
 use crate::id::{AddonId, Id};
@@ -14,13 +14,19 @@ use crate::manifest::Manifest;
 use crate::registry::Addon;
 use crate::render::{Instance, Pin};
 use crate::services::{Repair, Services};
+use crate::store::Wanted;
 
 /// What is shown of a service's output, in bytes.
 const LOG_SHOWN: usize = 64 << 10;
 /// How long nothing may be told before everything is looked at.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// Between two looks at what services take of the disk, which costs an engine a walk through all that it has.
+const MEASURE_AGAIN: Duration = Duration::from_secs(300);
 /// What an engine tells comes in flurries; and a round that cannot succeed must not follow another at once.
 const SETTLE: Duration = Duration::from_millis(500);
+
+/// What an upgrade that was cut off has left.
+const CUT_OFF_UPGRADE: AddonState = AddonState::Interrupted(HookName::Upgrade);
 
 /// What one instance of a service has written last.
 #[derive(Clone, Debug, Serialize)]
@@ -38,7 +44,7 @@ impl Host {
         let engine = self.services.place(&addon.id, "", chosen.as_deref()).await?;
         // Images of services that start later too, so that no app waits for them, or finds that they cannot be.
         for service in &addon.manifest.services {
-            self.services.pin(&addon.id, service, &engine).await?;
+            self.services.pin(addon, service, &engine).await?;
         }
         self.services.prepare(addon, &engine).await?;
         for service in Services::of_addon(addon) {
@@ -90,16 +96,32 @@ impl Host {
         }
     }
 
-    /// Makes the services of all addons, or of one, be as they should. Those of an addon that is at work are left alone.
+    /// Finishes what was cut off, and makes the services of all addons, or of one, be as they should. An addon that is at
+    /// work is left alone.
     ///
     /// # Errors
     /// When an engine does not answer, after the addons on other engines were seen to.
     pub async fn reconcile(&self, only: Option<&AddonId>) -> Result<Vec<Repair>> {
         let mut repairs = Vec::new();
         let mut unreachable = None;
+        let cut_off = self.store.cut_off()?;
         let seen = self.services.see().await?;
-        for id in self.store.addons_with_instances()?.into_iter().filter(|id| only.is_none_or(|only| only == id)) {
+        let ids: BTreeSet<AddonId> =
+            self.store.addons_with_instances()?.into_iter().chain(cut_off.iter().cloned()).collect();
+        for id in ids.into_iter().filter(|id| only.is_none_or(|only| only == id)) {
+            let upgrading = self.store.addon(&id)?.is_some_and(|row| row.state.settled() == CUT_OFF_UPGRADE);
             let done = match self.lock(&id).await {
+                Ok(mut locked) if cut_off.contains(&id) => {
+                    if upgrading {
+                        repairs.push(Repair::by(HookName::Upgrade, &id, None, "taken back", None));
+                    }
+                    match self.finish_cut_off(&mut locked).await {
+                        Ok(done) => repairs.extend(done),
+                        Err(error) if error.is_unreachable() => unreachable = Some(error),
+                        Err(error) => return Err(error),
+                    }
+                    self.tidy(&locked).await
+                }
                 Ok(locked)
                     if locked.state == AddonState::Enabled && self.services.was_well(&locked.addon, &seen)? =>
                 {
@@ -120,16 +142,71 @@ impl Host {
                 Err(error) => return Err(error),
             }
         }
+        if only.is_none() {
+            self.sweep().await?;
+        }
         unreachable.map_or(Ok(repairs), Err)
     }
 
-    /// The same for one addon whose lock is held. What was disabled is left with its data only.
+    /// Makes the services of one addon, whose lock is held, be as they should. What was disabled is left with its data only.
     pub(crate) async fn tidy(&self, locked: &Locked) -> Result<Vec<Repair>> {
         let repairs = self.reconcile_locked(&locked.addon.id, Some(&locked.addon), &locked.state).await?;
         if locked.state == AddonState::Installed {
             self.services.clear_networks(&locked.addon.id).await?;
         }
         Ok(repairs)
+    }
+
+    /// Asks engines what services take of the disk, and records which take more than they may: [`Host::reconcile`] stops
+    /// these, and starts those again that take less by now. True when there was anything to record. Expensive for the
+    /// engine, which is why no other verb does it.
+    ///
+    /// # Errors
+    /// When an engine does not tell, after the services on others were seen to.
+    pub async fn measure_disks(&self, only: Option<&AddonId>) -> Result<bool> {
+        let mut ids = self.store.addons_with_instances()?;
+        ids.retain(|id| only.is_none_or(|only| only == id));
+        let mut engines = BTreeSet::new();
+        for id in &ids {
+            let rows = self.store.instances(id)?.into_iter().filter(|row| row.wanted == Wanted::Running);
+            engines.extend(rows.map(|row| row.engine));
+        }
+        let (usages, failed) = self.services.disk_usages(engines).await;
+        let mut any = false;
+        for id in ids {
+            // Nearly always there is nothing to record, and nobody has to be waited for.
+            match self.registry.get(self, &id).await {
+                Ok((addon, _)) if self.services.to_note(&addon, &usages)?.is_empty() => continue,
+                Ok(_) => {}
+                // What it may take is to be decided anew.
+                Err(Error::GrantRevoked { .. }) => continue,
+                Err(error) => return Err(error),
+            }
+            match self.lock(&id).await {
+                Ok(locked) => {
+                    for (instance, bytes) in self.services.to_note(&locked.addon, &usages)? {
+                        self.store.note_disk(&instance, Some(bytes))?;
+                        any = true;
+                    }
+                }
+                // It is looked at the next time.
+                Err(Error::Busy { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        failed.map_or(Ok(any), Err)
+    }
+
+    /// Forgives the services of an addon what keeps them from running: that they have crashed too often, and for some time
+    /// what they take of the disk. [`Host::reconcile`] starts them.
+    pub async fn retry_services(&self, id: &AddonId) -> Result<()> {
+        let locked = self.lock(id).await?;
+        for row in self.store.instances(&locked.addon.id)? {
+            if row.failures > 0 || row.disk_bytes.is_some() || row.spared_at.is_some() {
+                self.store.spare(&row.instance, now_ms() / 1000)?;
+            }
+        }
+        Ok(())
     }
 
     /// The end of what every instance of a service has written.
@@ -148,27 +225,26 @@ impl Host {
         Ok(logs)
     }
 
-    /// Writes what a service keeps at a path as a tar archive, and returns its bytes: of the resource with this key of ours,
-    /// or of the instance that serves all. The addon's lock is held meanwhile; the service goes on as it is.
-    pub async fn export_volume(
-        &self,
-        addon: &AddonId,
-        service: &Id,
-        resource: Option<&str>,
-        path: &str,
-        to: &mut (dyn AsyncWrite + Send + Unpin),
-    ) -> Result<u64> {
-        let locked = self.lock(addon).await?;
-        let resource = resource.unwrap_or_default().to_owned();
-        let instance = Instance { addon: addon.clone(), service: service.clone(), resource };
-        let row = self.store.instance(&instance)?;
-        let row = row.ok_or_else(|| Error::UnknownService { addon: addon.clone(), service: service.to_string() })?;
-        self.services.export_volume(&locked.addon, &row, path, to).await
+    /// Reconciles for ever: when an engine tells of a container of this home, and on a timer, since engines forget to tell.
+    /// What each round has done goes to `tell`. Meanwhile disks are measured now and then, so that nothing waits for that.
+    pub async fn watch_services(&self, only: Option<&AddonId>, tell: impl Fn(Result<Vec<Repair>>)) {
+        tokio::join!(self.keep_mending(only, &tell), self.keep_measuring(only, &tell));
     }
 
-    /// Reconciles for ever: when an engine tells of a container of this home, and on a timer, since engines forget to tell.
-    /// What each round has done goes to `tell`.
-    pub async fn watch_services(&self, only: Option<&AddonId>, tell: impl Fn(Result<Vec<Repair>>)) {
+    async fn keep_measuring(&self, only: Option<&AddonId>, tell: &impl Fn(Result<Vec<Repair>>)) {
+        loop {
+            let round = match self.measure_disks(only).await {
+                Ok(true) => self.reconcile(only).await,
+                other => other.map(|_| Vec::new()),
+            };
+            if !matches!(&round, Ok(repairs) if repairs.is_empty()) {
+                tell(round);
+            }
+            tokio::time::sleep(MEASURE_AGAIN).await;
+        }
+    }
+
+    async fn keep_mending(&self, only: Option<&AddonId>, tell: &impl Fn(Result<Vec<Repair>>)) {
         loop {
             // Listens before it looks, so that nothing in between is missed.
             let news = self.services.news().await;

@@ -112,6 +112,8 @@ pub(super) struct Provider {
 pub(super) struct Depends {
     pub namespace: Option<String>,
     pub name: String,
+    /// Such as `>=1.2, <2`.
+    pub version: Option<String>,
 }
 
 #[derive(serde::Deserialize)]
@@ -122,6 +124,8 @@ pub(super) struct Service {
     pub command: Option<Command>,
     #[serde(default)]
     pub environment: Map<String>,
+    #[serde(default)]
+    pub secret_files: Vec<String>,
     #[serde(default)]
     pub labels: Map<String>,
     /// Container port to host port.
@@ -194,6 +198,7 @@ pub(super) struct ServiceLimits {
     pub memory_bytes: Option<u64>,
     pub cpus: Option<f64>,
     pub pids: Option<u64>,
+    pub disk_bytes: Option<u64>,
 }
 
 #[derive(serde::Deserialize)]

@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use std::str::FromStr;
 
 use super::raw::{self, Raw};
-use super::{Manifest, Plan, Problem, Setting, services};
+use super::{Dependency, Manifest, Plan, Problem, Setting, services};
 use crate::env;
 use crate::hook::HookName;
 use crate::id::{AddonId, Id};
@@ -15,6 +15,8 @@ use crate::text::{is_plain, shown};
 
 const TEXT_MAX: usize = 10_000;
 const LIST_MAX: usize = 64;
+/// Of a requirement of versions, in bytes.
+const VERSION_MAX: usize = 200;
 
 /// Problems found so far.
 pub(super) struct Found(Vec<Problem>);
@@ -91,7 +93,7 @@ pub(super) fn check(raw: Raw) -> Result<Manifest, Vec<Problem>> {
         );
     }
     let replaces = raw.replaces.as_deref().and_then(|slot| found.parse("replaces", slot));
-    let depends = depends(found, &raw);
+    let depends = depends(found, &raw, id.as_ref());
     match id {
         Some(id) if found.0.is_empty() => Ok(Manifest {
             id,
@@ -254,13 +256,30 @@ fn deadlines(found: &mut Found, raw: &Raw) {
     }
 }
 
-fn depends(found: &mut Found, raw: &Raw) -> Vec<AddonId> {
-    let mut ids = Vec::new();
-    for (place, depends) in raw.depends.iter().enumerate() {
+fn depends(found: &mut Found, raw: &Raw, this: Option<&AddonId>) -> Vec<Dependency> {
+    found.at_most("depends", &raw.depends, LIST_MAX);
+    let mut depends = Vec::new();
+    for (place, needed) in raw.depends.iter().enumerate() {
         let path = format!("depends[{place}]");
-        let namespace = found.parse(&path, depends.namespace.as_deref().unwrap_or("local"));
-        let name = found.parse(&path, &depends.name);
-        ids.extend(namespace.zip(name).map(|(namespace, name)| AddonId { namespace, name }));
+        let namespace = found.parse(&format!("{path}.namespace"), needed.namespace.as_deref().unwrap_or("local"));
+        let name = found.parse(&format!("{path}.name"), &needed.name);
+        let version =
+            needed.version.as_deref().and_then(|text| version_wanted(found, &format!("{path}.version"), text));
+        let Some((namespace, name)) = namespace.zip(name) else { continue };
+        let id = AddonId { namespace, name };
+        if this == Some(&id) {
+            found.add_with_hint(path, format!("`{id}` cannot need itself"), "remove it");
+        }
+        depends.push(Dependency { id, version });
     }
-    ids
+    found.unique("depends", depends.iter().map(|needed| needed.id.to_string()));
+    depends
+}
+
+fn version_wanted(found: &mut Found, path: &str, text: &str) -> Option<semver::VersionReq> {
+    if text.len() > VERSION_MAX {
+        found.add(path, format!("{} bytes; at most {VERSION_MAX}", text.len()));
+        return None;
+    }
+    found.parse(path, text)
 }

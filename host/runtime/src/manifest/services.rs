@@ -1,6 +1,7 @@
 //! The services of a manifest: container images with what they need, checked. What of it is admitted is the grant's to say.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 use super::raw::{self, Raw};
@@ -19,6 +20,8 @@ const VALUE_MAX: usize = 4096;
 const ARGUMENTS_MAX: usize = 256;
 const READY_DEFAULT_MS: u64 = 30_000;
 const READY_MAX_MS: u64 = 600_000;
+/// Where a container has its secret files. The official images look here.
+pub const SECRETS_DIR: &str = "/run/secrets";
 
 /// A container image the addon declares, and how its containers are made.
 #[derive(Clone, Debug, PartialEq)]
@@ -31,6 +34,8 @@ pub struct Service {
     pub command: Option<Vec<String>>,
     /// A setting of the same name overrides the value; a guest may set the value of a service it starts.
     pub environment: BTreeMap<String, String>,
+    /// Names of `environment` whose values are not put there but into files, as [`secret_file`] and [`file_variable`] say.
+    pub secret_files: Vec<String>,
     /// The author's labels; the host puts `lodger.x.` before each.
     pub labels: BTreeMap<String, String>,
     /// Container port to host port; `None` is assigned once and kept.
@@ -71,6 +76,8 @@ pub struct ServiceLimits {
     pub memory_bytes: Option<u64>,
     pub millicpus: Option<u64>,
     pub pids: Option<u64>,
+    /// What it has written outside of volumes, and its volumes.
+    pub disk_bytes: Option<u64>,
 }
 
 pub(super) fn check(found: &mut Found, raw: &Raw) -> Vec<Service> {
@@ -137,6 +144,7 @@ fn one(found: &mut Found, raw: &Raw, path: &str, service: &raw::Service) -> Opti
         declared_name: service.service_name.clone(),
         command: command(found, &format!("{path}.command"), service.command.as_ref()),
         environment: environment(found, &format!("{path}.environment"), &service.environment.0),
+        secret_files: secret_files(found, path, service),
         labels: labels(found, &format!("{path}.labels"), &service.labels.0),
         ports: ports(found, &format!("{path}.ports"), service),
         volumes: volumes(found, raw, &format!("{path}.volumes"), service),
@@ -188,6 +196,38 @@ fn environment(found: &mut Found, path: &str, map: &BTreeMap<String, String>) ->
         }
     }
     map.clone()
+}
+
+/// The file that a secret is handed over in.
+pub(crate) fn secret_file(name: &str) -> String {
+    format!("{SECRETS_DIR}/{name}")
+}
+
+/// The variable that says where: the official images of databases read it so.
+pub(crate) fn file_variable(name: &str) -> String {
+    format!("{name}_FILE")
+}
+
+fn secret_files(found: &mut Found, path: &str, service: &raw::Service) -> Vec<String> {
+    let names = &service.secret_files;
+    found.unique(&format!("{path}.secret_files"), names);
+    for (place, name) in names.iter().enumerate() {
+        let variable = file_variable(name);
+        if !service.environment.0.contains_key(name) {
+            found.add_with_hint(
+                format!("{path}.secret_files[{place}]"),
+                format!("`{}` is not in the service's `environment`", shown(name, 60)),
+                "declare it there, with \"\" where a setting or a hook gives the value",
+            );
+        } else if service.environment.0.contains_key(&variable) {
+            found.add_with_hint(
+                format!("{path}.environment.{}", shown(&variable, 60)),
+                format!("says where the secret file `{}` is, which the host sets", shown(name, 60)),
+                "remove the line",
+            );
+        }
+    }
+    names.clone()
 }
 
 fn labels(found: &mut Found, path: &str, map: &BTreeMap<String, String>) -> BTreeMap<String, String> {
@@ -244,6 +284,9 @@ fn volumes(found: &mut Found, raw: &Raw, path: &str, service: &raw::Service) -> 
         } else if !is_mount_point(target) {
             let message = format!("`{}` is no absolute path of the container", shown(target, 60));
             found.add_with_hint(path, message, "write \"volume:/path\"");
+        } else if !service.secret_files.is_empty() && Path::new(target).starts_with(SECRETS_DIR) {
+            let message = format!("{SECRETS_DIR} is where the files of `secret_files` are");
+            found.add_with_hint(path, message, "mount the volume at another path");
         } else if !names.insert(name) || volumes.insert(target.to_owned(), name.to_owned()).is_some() {
             found.add(path, "the volume or the path stands twice");
         }
@@ -296,8 +339,10 @@ fn limits(found: &mut Found, path: &str, limits: &raw::ServiceLimits) -> Service
     if limits.memory_bytes.is_some_and(|bytes| bytes < 6 << 20) {
         found.add(format!("{path}.memory_bytes"), "must be 6291456 or more");
     }
-    if limits.pids == Some(0) {
-        found.add(format!("{path}.pids"), "must be above 0");
+    for (name, value) in [("pids", limits.pids), ("disk_bytes", limits.disk_bytes)] {
+        if value == Some(0) {
+            found.add(format!("{path}.{name}"), "must be above 0");
+        }
     }
     let millicpus = limits.cpus.map(|cpus| {
         if !(0.01..=1024.0).contains(&cpus) {
@@ -305,5 +350,5 @@ fn limits(found: &mut Found, path: &str, limits: &raw::ServiceLimits) -> Service
         }
         (cpus * 1000.0).round() as u64
     });
-    ServiceLimits { memory_bytes: limits.memory_bytes, millicpus, pids: limits.pids }
+    ServiceLimits { memory_bytes: limits.memory_bytes, millicpus, pids: limits.pids, disk_bytes: limits.disk_bytes }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use hyper::http::uri::Authority;
 use serde::Deserialize;
 
 use crate::engine::CAPABILITIES;
@@ -31,6 +32,7 @@ pub struct ServicePolicy {
     pub memory_bytes: u64,
     pub millicpus: u64,
     pub pids: u64,
+    pub disk_bytes: u64,
     pub engines: Vec<EngineAt>,
     pub reach: Reach,
     /// Where ports are published.
@@ -43,8 +45,12 @@ pub struct ServicePolicy {
 pub struct EngineAt {
     pub name: Id,
     pub address: Address,
+    /// Where services of one on another machine publish their ports, and are reached.
+    pub apps_address: Option<IpAddr>,
     /// Free words for a scheduler, such as `region` or `carbon`.
     pub labels: BTreeMap<String, String>,
+    /// Its machine's firewall keeps services off the machine, says whoever has set the rules.
+    pub guarded: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,6 +63,13 @@ pub enum Address {
         certificate: PathBuf,
         authority: PathBuf,
     },
+}
+
+impl EngineAt {
+    /// Whether its ports are those of another machine.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.address, Address::Tls { .. })
+    }
 }
 
 /// Where apps live, and so what a URL must hold to work for them.
@@ -91,8 +104,15 @@ impl Default for ServicePolicy {
             memory_bytes: 2 << 30,
             millicpus: 4_000,
             pids: 4_096,
+            disk_bytes: 10 << 30,
             engines: Id::nearest("local")
-                .map(|name| EngineAt { name, address: socket, labels: BTreeMap::new() })
+                .map(|name| EngineAt {
+                    name,
+                    address: socket,
+                    apps_address: None,
+                    labels: BTreeMap::new(),
+                    guarded: false,
+                })
                 .into_iter()
                 .collect(),
             reach: Reach::Host,
@@ -111,8 +131,11 @@ pub(super) struct Engine {
     key: Option<PathBuf>,
     certificate: Option<PathBuf>,
     authority: Option<PathBuf>,
+    apps_address: Option<IpAddr>,
     #[serde(default)]
     labels: BTreeMap<String, String>,
+    #[serde(default)]
+    guarded: bool,
 }
 
 #[derive(Deserialize, Default)]
@@ -177,6 +200,17 @@ impl ServicePolicy {
             }
             self.address = address;
         }
+        for engine in &self.engines {
+            if let Some(address) = engine.apps_address {
+                looser
+                    .push(format!("engine `{}`: services are reached on {address}, not on the loopback", engine.name));
+            } else if engine.is_remote() && self.reach == Reach::Host {
+                return Err(format!(
+                    "engine `{}`: is on another machine: add `apps_address`, the address of that machine where its services are reached",
+                    engine.name
+                ));
+            }
+        }
         for registry in registries {
             let (name, entry) = parse_registry(registry)?;
             if self.registries.insert(name.clone(), entry).is_some() {
@@ -184,6 +218,30 @@ impl ServicePolicy {
             }
         }
         Ok(())
+    }
+
+    /// Where services on an engine publish their ports.
+    pub fn address_on(&self, engine: &str) -> IpAddr {
+        let at = self.engines.iter().find(|at| at.name.as_str() == engine);
+        at.and_then(|at| at.apps_address).unwrap_or(self.address)
+    }
+
+    /// Whether what is published at an address of an engine's machine is reached there from this one.
+    pub fn reaches(&self, engine: &str, address: IpAddr) -> bool {
+        let at = self.engines.iter().find(|at| at.name.as_str() == engine);
+        at.is_some_and(|at| !at.is_remote() || at.apps_address == Some(address))
+    }
+
+    /// Where services publish their ports, whichever engine they go to.
+    pub fn addresses(&self) -> String {
+        let mut all: Vec<String> = Vec::new();
+        for engine in &self.engines {
+            let address = engine.apps_address.unwrap_or(self.address).to_string();
+            if !all.contains(&address) {
+                all.push(address);
+            }
+        }
+        all.join(" or ")
     }
 
     pub fn admits(&self, image: &ImageRef) -> bool {
@@ -227,7 +285,16 @@ fn engine(raw: Engine) -> Result<EngineAt, String> {
     let address = match (raw.socket, raw.address, raw.key, raw.certificate, raw.authority) {
         (Some(socket), None, None, None, None) if socket.is_absolute() => Address::Socket(socket),
         (None, Some(address), Some(key), Some(certificate), Some(authority)) => {
+            if tls_address(&address).is_none() {
+                let address = shown(&address, 60);
+                return Err(format!("engine `{name}`: `{address}` is no `address`: that is HOST:PORT, over TLS"));
+            }
             Address::Tls { address, key, certificate, authority }
+        }
+        (None, Some(_), ..) => {
+            return Err(format!(
+                "engine `{name}`: over plain TCP whoever reaches its `address` has the machine: add `key`, `certificate` and `authority` for mutual TLS, or use `socket`"
+            ));
         }
         _ => {
             return Err(format!(
@@ -235,7 +302,25 @@ fn engine(raw: Engine) -> Result<EngineAt, String> {
             ));
         }
     };
-    Ok(EngineAt { name, address, labels: raw.labels })
+    let Engine { apps_address, labels, guarded, .. } = raw;
+    let at = EngineAt { name, address, apps_address, labels, guarded };
+    match at.apps_address {
+        Some(_) if !at.is_remote() => Err(format!(
+            "engine `{}`: `apps_address` is for one with `address`; services of this one are where [apps] says",
+            at.name
+        )),
+        Some(address) if address.is_loopback() || address.is_unspecified() => {
+            Err(format!("engine `{}`: `apps_address` {address} does not lead to another machine", at.name))
+        }
+        _ => Ok(at),
+    }
+}
+
+/// The host and port of an engine over TLS; `tcp://` and `https://` before them say the same.
+pub(crate) fn tls_address(text: &str) -> Option<Authority> {
+    let at = text.strip_prefix("tcp://").or_else(|| text.strip_prefix("https://")).unwrap_or(text);
+    let at: Authority = at.parse().ok()?;
+    (!at.as_str().contains('@') && !at.host().is_empty() && at.port_u16().is_some_and(|port| port > 0)).then_some(at)
 }
 
 fn parse_reach(text: &str) -> Result<Reach, String> {

@@ -207,7 +207,7 @@ async fn dialled(services: &Services, row: &InstanceRow, port: u16) -> Option<So
     let asked = async {
         let engine = services.engines.get(&row.engine)?;
         let there = services.own_container(&*engine, row).await?.filter(|there| there.status == Status::Running);
-        Ok::<_, Error>(there.and_then(|there| there.reached_at(port)))
+        Ok::<_, Error>(there.and_then(|there| services.reached_at(row, &there, port)))
     };
     tokio::time::timeout(VERIFY, asked).await.ok()?.ok()?
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::policy::{Address, EngineAt};
+use crate::policy::EngineAt;
 
 pub(crate) struct Engines {
     at: Vec<EngineAt>,
@@ -19,7 +19,7 @@ impl Engines {
 
     /// Whether its ports are those of another machine.
     pub fn is_remote(&self, name: &str) -> bool {
-        self.at.iter().any(|engine| engine.name.as_str() == name && matches!(engine.address, Address::Tls { .. }))
+        self.at.iter().any(|engine| engine.name.as_str() == name && engine.is_remote())
     }
 
     pub fn names(&self) -> Vec<String> {

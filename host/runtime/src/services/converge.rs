@@ -49,10 +49,10 @@ impl Services {
             engine.create_network(network).await?;
         }
         let why = self.make_volumes(engine, row, rendered).await?;
-        let created = match engine.create(&rendered.container).await {
-            Err(failure) if failure.fault == Fault::NotFound => {
+        let created = match self.create_with_secrets(engine, row, rendered).await {
+            Err(Error::Engine(failure)) if failure.fault == Fault::NotFound => {
                 self.fetch_again(engine, row, &rendered.container.image).await?;
-                engine.create(&rendered.container).await?
+                self.create_with_secrets(engine, row, rendered).await?
             }
             created => created?,
         };

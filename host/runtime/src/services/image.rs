@@ -1,16 +1,16 @@
 //! Images of services: found or fetched, looked at, and pinned.
 
 use super::Services;
-use crate::engine::{About, Credentials, Engine, Fault, Image};
+use crate::engine::{About, Credentials, Engine, Image};
 use crate::error::{Error, Result};
-use crate::id::AddonId;
 use crate::image::ImageRef;
 use crate::manifest::Service;
 use crate::policy::Registry;
+use crate::registry::Addon;
 use crate::render::Pin;
 use crate::sandbox::ProgressEvent;
 use crate::store::InstanceRow;
-use crate::text::shown;
+use crate::text::{redact, shown};
 
 /// Largest password file, in bytes.
 const PASSWORD_MAX: u64 = 64 << 10;
@@ -20,11 +20,11 @@ impl Services {
     ///
     /// # Errors
     /// As for [`Services::resolve`].
-    pub async fn pin(&self, addon: &AddonId, service: &Service, engine: &str) -> Result<()> {
+    pub async fn pin(&self, addon: &Addon, service: &Service, engine: &str) -> Result<()> {
         let reference = service.image.to_string();
-        if self.store.pin(addon, &service.name, &reference)?.is_none() {
+        if self.store.pin(&addon.id, &addon.version, &service.name, &reference)?.is_none() {
             let pin = self.resolve(&service.image, engine).await?;
-            self.store.put_pin(addon, &service.name, &reference, &pin)?;
+            self.store.put_pin(&addon.id, &addon.version, &service.name, &reference, &pin)?;
         }
         Ok(())
     }
@@ -42,47 +42,63 @@ impl Services {
     }
 
     async fn find_or_fetch(&self, engine: &dyn Engine, image: &ImageRef) -> Result<Image> {
-        if let Some(found) = engine.image(&image.to_string()).await? {
-            return Ok(found);
+        // Offline too, for an image that has come from a mirror: by digest it has no other name than the one it came under.
+        for name in [image.exact(), self.source(image)] {
+            if let Some(found) = engine.image(&name.to_string()).await? {
+                return Ok(found);
+            }
         }
-        self.fetch(engine, image).await?;
-        let missing = || failed(image, "the engine has fetched it and does not have it".to_owned(), None);
-        engine.image(&image.to_string()).await?.ok_or_else(missing)
+        let from = self.fetch(engine, image).await?;
+        let missing = || failed(image, "is not there, although the engine has fetched it".to_owned(), None);
+        engine.image(&from.to_string()).await?.ok_or_else(missing)
     }
 
-    /// Fetches an image from its registry, or from the mirror the policy names for it.
-    async fn fetch(&self, engine: &dyn Engine, image: &ImageRef) -> Result<()> {
-        let none = Registry::default();
-        let registry = self.policy.registries.get(&image.registry).unwrap_or(&none);
-        let from = registry.mirror.as_ref().map_or_else(|| image.clone(), |mirror| image.on(mirror));
-        let credentials = credentials(&from, registry)?;
+    /// What is asked for an image: its registry, or the mirror the policy names for it.
+    fn source(&self, image: &ImageRef) -> ImageRef {
+        let mirror = self.policy.registries.get(&image.registry).and_then(|registry| registry.mirror.as_ref());
+        mirror.map_or_else(|| image.exact(), |mirror| image.exact().on(mirror))
+    }
+
+    /// Fetches an image, and returns the name it has come under.
+    async fn fetch(&self, engine: &dyn Engine, image: &ImageRef) -> Result<ImageRef> {
+        let from = self.source(image);
+        let credentials = self.policy.registries.get(&image.registry).map(|registry| credentials(&from, registry));
+        let credentials = credentials.transpose()?.flatten();
         self.tell(format!("pulling {from}"));
         let sink = self.progress.clone();
         let progress = move |pulled: crate::engine::Pulled| {
             if let (Some(sink), true) = (&sink, pulled.of > 0) {
-                let percent = u8::try_from((pulled.bytes * 100 / pulled.of).min(100)).unwrap_or(100);
-                sink(ProgressEvent::Percent(percent));
+                // Sizes are what a registry says they are.
+                let percent = u128::from(pulled.bytes) * 100 / u128::from(pulled.of);
+                sink(ProgressEvent::Percent(u8::try_from(percent.min(100)).unwrap_or(100)));
             }
         };
         let pulled = engine.pull(&from.to_string(), credentials.as_ref(), &progress).await;
         pulled.map_err(|failure| match failure.fault {
-            Fault::Unreachable => failure.into(),
-            _ => failed(
-                image,
-                format!("engine `{}` does not have it and could not fetch it: {}", failure.engine, failure.message),
-                Some("check its name, or name a mirror under [[registry]] in lodger.toml".to_owned()),
-            ),
+            fault if fault.is_silence() => failure.into(),
+            _ => {
+                // A registry may say what it was given, and an engine pass that on.
+                let password: Vec<String> = credentials.iter().map(|given| given.password.clone()).collect();
+                let why = redact(&failure.message, &password);
+                let message =
+                    format!("is not on engine `{}`, which could not fetch it from {}: {why}", failure.engine, from.registry);
+                let hint = format!(
+                    "check its name; mirror, user and password_file stand in lodger.toml under [[registry]], name = \"{}\"",
+                    image.registry
+                );
+                failed(image, message, Some(hint))
+            }
         })?;
-        if from != *image && image.digest.is_none() {
+        if from.registry != image.registry && image.digest.is_none() {
             engine.tag(&from.to_string(), &image.to_string()).await?;
         }
-        Ok(())
+        Ok(from)
     }
 
     /// What was pinned was removed behind our back, or was never on this engine: the same, and nothing else, is fetched.
     pub async fn fetch_again(&self, engine: &dyn Engine, row: &InstanceRow, id: &str) -> Result<()> {
-        let pin = self.store.last_pin(&row.instance.addon, &row.instance.service)?;
-        let digest = pin.filter(|pin| pin.id == id).and_then(|pin| pin.digest);
+        let pins = self.store.pins(&row.instance.addon)?;
+        let digest = pins.into_iter().filter(|pin| pin.id == id).find_map(|pin| pin.digest);
         let Some(image) = digest.and_then(|digest| digest.parse::<ImageRef>().ok()) else {
             return Err(Error::Service {
                 addon: row.instance.addon.clone(),

@@ -45,7 +45,7 @@ impl Services {
                     None => "it ended".to_owned(),
                 },
                 Some((container, Status::Running)) => match &service.ready {
-                    Some(ready) if self.answers(engine, container, &ready.probe).await? => return Ok(()),
+                    Some(ready) if self.answers(engine, row, container, &ready.probe).await? => return Ok(()),
                     None if began.elapsed() >= timeout => return Ok(()),
                     _ if began.elapsed() < timeout => String::new(),
                     _ => format!("it was not ready within {} ms", timeout.as_millis()),
@@ -70,15 +70,30 @@ impl Services {
         }
     }
 
-    async fn answers(&self, engine: &dyn Engine, container: &Container, probe: &Probe) -> Result<bool> {
+    async fn answers(
+        &self,
+        engine: &dyn Engine,
+        row: &InstanceRow,
+        container: &Container,
+        probe: &Probe,
+    ) -> Result<bool> {
         match probe {
             Probe::Exec(command) => {
                 let exec = Exec { command: command.clone(), output_max: 0, timeout: PROBE_MAX, ..Exec::default() };
                 // Between two looks the container may have ended: the next look tells.
                 Ok(engine.exec(&container.id, &exec).await.is_ok_and(|executed| executed.exit_code == Some(0)))
             }
-            Probe::Port(port) => match container.reached_at(*port) {
+            Probe::Port(port) => match self.reached_at(row, container, *port) {
                 Some(address) => Ok(self.holds(address).await),
+                None if self.engines.is_remote(&row.engine) => Err(Error::Service {
+                    addon: row.instance.addon.clone(),
+                    service: row.instance.service.clone(),
+                    message: format!("its port {port} on engine `{}` is not reached from this machine", row.engine),
+                    hint: format!(
+                        "`ready` of addon.json with `exec`, or reach = \"host\" in lodger.toml and `apps_address` of [[engine]] `{}`",
+                        row.engine
+                    ),
+                }),
                 None => Ok(false),
             },
         }

@@ -5,9 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::StreamExt as _;
 use serde::Serialize;
 
-use super::{GRACE, LOG_KEPT, Services, now_s, with_source};
+use super::{GRACE, LOG_KEPT, Services, TooLarge, now_s, with_source};
 use crate::engine::{Container, Engine, Failure, Fault, Status};
 use crate::error::{Error, Result};
+use crate::hook::HookName;
 use crate::id::{AddonId, Id};
 use crate::registry::Addon;
 use crate::render::{Instance, LABEL_ADDON, LABEL_HOME};
@@ -21,12 +22,17 @@ const FORGIVEN_S: i64 = 600;
 #[derive(Clone, Debug, Serialize)]
 pub struct Repair {
     pub addon: AddonId,
-    pub service: Id,
+    /// The service it was done to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<Id>,
+    /// The hook that was cut off.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hook: Option<HookName>,
     /// Our key of the resource it belongs to; absent where it serves all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
-    /// `started`, `restarted`, `made`, `made anew`, `removed`; or `waiting`, `failed`, `foreign` where it is not as it should
-    /// be.
+    /// `started`, `restarted`, `made`, `made anew`, `removed`; of a hook `finished` or `taken back`; or `waiting`, `failed`, `foreign` where
+    /// it is not as it should be.
     pub what: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
@@ -35,10 +41,21 @@ pub struct Repair {
 impl Repair {
     fn of(instance: &Instance, what: &'static str, why: Option<String>) -> Repair {
         let resource = Some(instance.resource.clone()).filter(|key| !key.is_empty());
-        Repair { addon: instance.addon.clone(), service: instance.service.clone(), resource, what, why }
+        let service = Some(instance.service.clone());
+        Repair { addon: instance.addon.clone(), service, hook: None, resource, what, why }
     }
 
-    /// Whether the service is not as it should be.
+    pub(crate) fn by(
+        hook: HookName,
+        id: &AddonId,
+        resource: Option<String>,
+        what: &'static str,
+        why: Option<String>,
+    ) -> Repair {
+        Repair { addon: id.clone(), service: None, hook: Some(hook), resource, what, why }
+    }
+
+    /// Whether something is not as it should be.
     pub fn is_problem(&self) -> bool {
         matches!(self.what, "waiting" | "failed" | "foreign")
     }
@@ -86,7 +103,8 @@ impl Services {
                     let rendered = self.rendered(addon, row)?;
                     let found = there.get(&rendered.container.name);
                     let well = found.is_some_and(|found| rendered.is(found) && found.status == Status::Running);
-                    if !well || row.failures > 0 || seen.commands.contains(&rendered.container.name) {
+                    let at_work = seen.commands.contains(&rendered.container.name);
+                    if !well || at_work || row.failures > 0 || row.disk_bytes.is_some() {
                         return Ok(false);
                     }
                 }
@@ -117,9 +135,10 @@ impl Services {
                 }
             }
             let rows: Vec<&InstanceRow> = rows.iter().filter(|row| row.engine == name).collect();
+            let left = self.with_secrets_left(&*engine, id, &rows).await?;
             for row in &rows {
                 let container = there.remove(&row.instance.container_name(&self.marks()));
-                match self.repair(&*engine, addon, row, container.as_ref()).await {
+                match self.repair(&*engine, addon, row, container.as_ref(), &left).await {
                     Ok(repair) => repairs.extend(repair),
                     Err(error) if error.is_unreachable() => return Err(error),
                     Err(Error::ForeignContainer { name, .. }) => {
@@ -140,12 +159,20 @@ impl Services {
         addon: Option<&Addon>,
         row: &InstanceRow,
         there: Option<&Container>,
+        secrets_left: &BTreeSet<Instance>,
     ) -> Result<Option<Repair>> {
         let instance = &row.instance;
         if row.wanted == Wanted::Running {
             let Some(addon) = addon else { return Ok(None) };
+            if let Some(TooLarge { why, way_on }) = TooLarge::of(addon, row) {
+                self.keep_down(engine, row, there).await?;
+                return Ok(Some(Repair::of(instance, "failed", Some(format!("{why}; {way_on}")))));
+            }
             let rendered = self.rendered(addon, row)?;
-            let ended = there.filter(|there| matches!(there.status, Status::Exited(_)) && rendered.is(there));
+            // What was kept down has not ended by itself.
+            let ended = there.filter(|there| {
+                row.disk_bytes.is_none() && matches!(there.status, Status::Exited(_)) && rendered.is(there)
+            });
             if let Some(there) = ended
                 && let Some(repair) = self.crashed(engine, addon, row, there).await?
             {
@@ -161,6 +188,9 @@ impl Services {
                 self.store.note_failure(instance, row.failures, row.failed_at, None)?;
             }
             let done = converged?.or(restarted);
+            if row.disk_bytes.is_some() {
+                self.store.note_disk(instance, None)?;
+            }
             return Ok(done.map(|done| Repair::of(instance, done.what, done.why)));
         }
         let name = instance.container_name(&self.marks());
@@ -174,11 +204,26 @@ impl Services {
             removed = true;
         }
         self.end_commands(engine, row, None).await?;
+        if secrets_left.contains(instance) {
+            self.remove_secrets(engine, row).await?;
+        }
         if row.wanted == Wanted::Gone {
             self.remove_volumes(engine, row).await?;
             self.store.forget_instance(instance)?;
         }
         Ok(removed.then(|| Repair::of(instance, "removed", None)))
+    }
+
+    /// Stops a container, and leaves it as it is.
+    async fn keep_down(&self, engine: &dyn Engine, row: &InstanceRow, there: Option<&Container>) -> Result<()> {
+        let Some(there) = there else { return Ok(()) };
+        if !self.marks().vouches_for(&there.name, &there.labels) {
+            return Err(Error::ForeignContainer { name: there.name.clone(), engine: row.engine.clone() });
+        }
+        if !matches!(there.status, Status::Created | Status::Exited(_)) {
+            engine.stop(&there.id, GRACE).await?;
+        }
+        Ok(())
     }
 
     /// A container that has ended by itself is started again after a while, longer each time, and at last left alone with
@@ -193,8 +238,9 @@ impl Services {
         let instance = &row.instance;
         let given_up = || {
             let why = format!(
-                "it has ended {FAILURES_MAX} times in a row; `lodger logs {}` has what it said last",
-                instance.addon
+                "it has ended {FAILURES_MAX} times in a row; `lodger logs {0} --service {1}` has what it said last, and \
+                 `lodger reconcile {0} --retry` starts it again",
+                instance.addon, instance.service
             );
             Some(Repair::of(instance, "failed", Some(why)))
         };
@@ -213,7 +259,7 @@ impl Services {
     }
 
     /// The addon's containers by name, those of this home only.
-    async fn containers_of(&self, engine: &dyn Engine, id: &AddonId) -> Result<BTreeMap<String, Container>> {
+    pub(super) async fn containers_of(&self, engine: &dyn Engine, id: &AddonId) -> Result<BTreeMap<String, Container>> {
         let found = engine.containers(LABEL_ADDON, &id.to_string()).await?;
         let home = self.marks().home_label();
         let ours = found.into_iter().filter(|container| container.labels.get(LABEL_HOME) == Some(&home));
@@ -222,8 +268,7 @@ impl Services {
 
     /// The networks of an addon that is not enabled, on the engines that have anything recorded of it.
     pub async fn clear_networks(&self, id: &AddonId) -> Result<()> {
-        let engines: BTreeSet<String> = self.store.instances(id)?.into_iter().map(|row| row.engine).collect();
-        for engine in engines {
+        for engine in self.store.engines_of(id)? {
             self.remove_networks(&*self.engines.get(&engine)?, id).await?;
         }
         Ok(())

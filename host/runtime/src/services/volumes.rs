@@ -1,100 +1,167 @@
-//! Volumes of services: made before the container that needs them, missed when they are gone, copied out, and removed with
-//! what they belong to.
+//! What an addon's services have in volumes, copied out and back while another version is tried.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
-use tokio::io::AsyncWrite;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Services;
+use super::{GRACE, Services, declared};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::id::AddonId;
 use crate::registry::Addon;
-use crate::render::{Instance, LABEL_ADDON, LABEL_RESOURCE, Rendered};
-use crate::store::InstanceRow;
+use crate::render::{LABEL_ADDON, LABEL_RESOURCE};
+use crate::store::Wanted;
 
-impl Services {
-    /// Makes the volumes of an instance that are not there. Says which had been made before: what they held is gone.
-    ///
-    /// They are noted as made when they are there and before anything can write to them, so that only those are missed that
-    /// may have held something.
-    pub(super) async fn make_volumes(
-        &self,
-        engine: &dyn Engine,
-        row: &InstanceRow,
-        rendered: &Rendered,
-    ) -> Result<Option<String>> {
-        let addon = &row.instance.addon;
-        let had = self.store.volumes(addon, &row.engine)?;
-        let mut lost: BTreeSet<String> = rendered.volumes.keys().filter(|name| had.contains(*name)).cloned().collect();
-        if !lost.is_empty() {
-            for there in engine.volumes(LABEL_ADDON, &addon.to_string()).await? {
-                lost.remove(&there.name);
-            }
-        }
-        for (name, labels) in &rendered.volumes {
-            engine.create_volume(name, labels).await?;
-        }
-        if !lost.is_empty() || !rendered.volumes.keys().all(|name| had.contains(name)) {
-            self.store.note_volumes(row, rendered.volumes.keys(), &lost)?;
-        }
-        if lost.is_empty() {
-            return Ok(None);
-        }
-        let said: Vec<String> = lost.iter().map(|name| told_lost(name)).collect();
-        let said = said.join("; ");
-        tracing::warn!(%addon, service = %row.instance.service, "{said}");
-        Ok(Some(said))
-    }
+/// A volume as it was.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct SavedVolume {
+    pub engine: String,
+    pub name: String,
+    pub labels: BTreeMap<String, String>,
+}
 
-    /// Somebody starts an instance anew: what it has lost before is told no longer.
-    pub(super) fn forgive_losses(&self, row: &InstanceRow, rendered: &Rendered) -> Result<()> {
-        let lost = self.store.lost_volumes(&row.instance.addon)?;
-        let names: Vec<&String> =
-            lost.iter().map(|lost| &lost.name).filter(|name| rendered.volumes.contains_key(*name)).collect();
-        if names.is_empty() { Ok(()) } else { self.store.forgive_losses(&row.engine, &names) }
-    }
-
-    /// Writes what an instance keeps at a path as a tar archive, and returns its bytes. The instance goes on as it is.
-    ///
-    /// # Errors
-    /// [`Error::Service`] where it keeps nothing.
-    pub async fn export_volume(
-        &self,
-        addon: &Addon,
-        row: &InstanceRow,
-        path: &str,
-        to: &mut (dyn AsyncWrite + Send + Unpin),
-    ) -> Result<u64> {
-        let container = self.rendered(addon, row)?.container;
-        let volume = container.volumes.iter().find(|(_, at)| *at == path).map(|(volume, _)| volume);
-        let volume = volume.ok_or_else(|| Error::Service {
-            addon: addon.id.clone(),
-            service: row.instance.service.clone(),
-            message: format!("keeps nothing at `{}`", crate::text::shown(path, 200)),
-            hint: "services[].volumes of addon.json has what it keeps".to_owned(),
-        })?;
-        let helper = self.marks().helper(&addon.id, &container.image);
-        Ok(self.engines.get(&row.engine)?.export_volume(volume, &helper, to).await?)
-    }
-
-    /// The volumes of one resource; those of the whole addon go with its last instance.
-    pub(super) async fn remove_volumes(&self, engine: &dyn Engine, row: &InstanceRow) -> Result<()> {
-        let Instance { addon, resource, .. } = &row.instance;
-        let rows = self.store.instances(addon)?;
-        if rows.iter().any(|other| other.instance != row.instance && other.instance.resource == *resource) {
-            return Ok(());
-        }
-        for volume in engine.volumes(LABEL_ADDON, &addon.to_string()).await? {
-            let of_it = volume.labels.get(LABEL_RESOURCE) == Some(resource);
-            if of_it && self.marks().vouches_for(&volume.name, &volume.labels) {
-                engine.remove_volume(&volume.name).await?;
-            }
-        }
-        self.store.forget_volumes(addon, resource, &row.engine)
+impl SavedVolume {
+    /// Our key of the resource it belongs to; empty where it is the addon's.
+    pub fn resource(&self) -> &str {
+        self.labels.get(LABEL_RESOURCE).map_or("", String::as_str)
     }
 }
 
-/// What is said of a volume that had been made and was not there.
-pub(crate) fn told_lost(name: &str) -> String {
-    format!("its volume {name} was gone with all it held, and was made anew, empty")
+impl Services {
+    /// Stops all containers of an addon, and with `remove` takes them away. What should run stays recorded.
+    pub async fn halt(&self, id: &AddonId, remove: bool) -> Result<()> {
+        for name in self.store.engines_of(id)? {
+            let engine = self.engines.get(&name)?;
+            for (name, container) in self.containers_of(&*engine, id).await? {
+                if self.marks().vouches_for(&name, &container.labels) {
+                    engine.stop(&container.id, GRACE).await?;
+                    if remove {
+                        engine.remove(&container.id).await?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes everything that should run of an addon run, as its version has it, and waits until it is ready. Containers of
+    /// services that this version does not declare are taken away; what is recorded of them stays.
+    pub async fn bring_up(&self, addon: &Addon) -> Result<()> {
+        for row in self.store.instances(&addon.id)? {
+            if declared(addon, &row.instance.service).is_err() {
+                let engine = self.engines.get(&row.engine)?;
+                if let Some(there) = self.own_container(&*engine, &row).await? {
+                    engine.stop(&there.id, GRACE).await?;
+                    engine.remove(&there.id).await?;
+                }
+                self.remove_secrets(&*engine, &row).await?;
+            } else if row.wanted == Wanted::Running {
+                let values = row.environment.as_ref().map(|sealed| self.opened(&row.instance, sealed)).transpose()?;
+                self.run(addon, &row.instance, values.as_ref(), None).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The volumes of an addon that this home has made.
+    pub async fn volumes(&self, id: &AddonId) -> Result<Vec<SavedVolume>> {
+        let mut volumes = Vec::new();
+        for name in self.store.engines_of(id)? {
+            for volume in self.engines.get(&name)?.volumes(LABEL_ADDON, &id.to_string()).await? {
+                if self.marks().vouches_for(&volume.name, &volume.labels) {
+                    volumes.push(SavedVolume { engine: name.clone(), name: volume.name, labels: volume.labels });
+                }
+            }
+        }
+        Ok(volumes)
+    }
+
+    /// Those that outlive their containers: secrets do not.
+    pub async fn data_volumes(&self, id: &AddonId) -> Result<Vec<SavedVolume>> {
+        let rows = self.store.instances(id)?;
+        let secrets: BTreeSet<String> = rows.iter().map(|row| row.instance.secrets_volume(&self.marks())).collect();
+        let mut volumes = self.volumes(id).await?;
+        volumes.retain(|volume| !secrets.contains(&volume.name));
+        Ok(volumes)
+    }
+
+    /// Writes what a volume holds, as a tar archive. Nothing may write to it meanwhile.
+    pub async fn export(&self, id: &AddonId, volume: &SavedVolume, to: File) -> Result<u64> {
+        self.tell(format!("saving the volume {}", volume.name));
+        let engine = self.engines.get(&volume.engine)?;
+        let image = self.any_image(&*engine, id).await?;
+        let mut to = OnDisk(to);
+        let helper = self.marks().helper(id, &volume.name, &image);
+        let bytes = engine.export_volume(&volume.name, &helper, &mut to).await?;
+        to.0.sync_all().map_err(Error::io("write what is in the volume", &volume.name))?;
+        Ok(bytes)
+    }
+
+    /// Makes a volume anew with what was saved of it, and nothing else. No container may have it.
+    pub async fn put_back(&self, id: &AddonId, volume: &SavedVolume, from: File) -> Result<()> {
+        self.tell(format!("putting back the volume {}", volume.name));
+        let engine = self.engines.get(&volume.engine)?;
+        let image = self.any_image(&*engine, id).await?;
+        self.remove_unused(&*engine, id, &volume.name).await?;
+        engine.create_volume(&volume.name, &volume.labels).await?;
+        let helper = self.marks().helper(id, &volume.name, &image);
+        Ok(engine.import_volume(&volume.name, &helper, Box::new(OnDisk(from))).await?)
+    }
+
+    /// Removes the volumes of an addon that nothing recorded of it has: those of services its version does not declare.
+    pub async fn remove_strays(&self, addon: &Addon) -> Result<()> {
+        let mut owned = BTreeSet::new();
+        for row in self.store.instances(&addon.id)? {
+            owned.extend(self.rendered(addon, &row)?.volumes.into_keys());
+        }
+        for volume in self.data_volumes(&addon.id).await?.iter().filter(|volume| !owned.contains(&volume.name)) {
+            self.remove_volume(&addon.id, volume).await?;
+        }
+        Ok(())
+    }
+
+    pub async fn remove_volume(&self, id: &AddonId, volume: &SavedVolume) -> Result<()> {
+        self.remove_unused(&*self.engines.get(&volume.engine)?, id, &volume.name).await?;
+        self.store.forget_volume(&volume.engine, &volume.name)
+    }
+
+    /// An image of the addon that an engine has: a way to a volume needs one, and never starts it.
+    async fn any_image(&self, engine: &dyn Engine, id: &AddonId) -> Result<String> {
+        for pin in self.store.pins(id)? {
+            if engine.image(&pin.id).await?.is_some() {
+                return Ok(pin.id);
+            }
+        }
+        Err(Error::NoImage { addon: id.clone() })
+    }
+}
+
+/// A local file as a stream. Reading and writing one does not wait for anybody, so the caller's worker does it.
+struct OnDisk(File);
+
+impl AsyncRead for OnDisk {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let read = self.0.read(buffer.initialize_unfilled())?;
+        buffer.advance(read);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for OnDisk {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(self.0.write(bytes))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
 }

@@ -93,7 +93,18 @@ pub(crate) struct Finish {
 
 #[derive(Clone, Debug)]
 pub(crate) enum ResourceEnd {
-    Active { id: String, private: Vec<u8>, message: Option<String>, log_drain_url: Option<String> },
+    Active {
+        id: String,
+        private: Vec<u8>,
+        message: Option<String>,
+        log_drain_url: Option<String>,
+    },
+    /// It stays, with another plan where there is one.
+    Changed {
+        state: ResourceState,
+        plan: Option<String>,
+        message: Option<String>,
+    },
     State(ResourceState),
     Gone,
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use semver::Version;
 
 use super::Store;
 use super::rows::{collect, from_json, parsed, to_json};
@@ -13,12 +14,13 @@ use crate::render::{Instance, Pin};
 pub(super) const TABLES: &str = "
 CREATE TABLE image (
     addon TEXT NOT NULL REFERENCES addon(id) ON DELETE CASCADE,
+    version TEXT NOT NULL,
     service TEXT NOT NULL,
     reference TEXT NOT NULL,
     id TEXT NOT NULL,
     digest TEXT,
     volumes TEXT NOT NULL,
-    PRIMARY KEY (addon, service)
+    PRIMARY KEY (addon, version, service)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE instance (
     addon TEXT NOT NULL REFERENCES addon(id),
@@ -32,8 +34,11 @@ CREATE TABLE instance (
     failures INTEGER NOT NULL DEFAULT 0,
     failed_at INTEGER,
     log TEXT,
+    disk_bytes INTEGER,
+    spared_at INTEGER,
     PRIMARY KEY (addon, service, resource)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX instance_resource ON instance (resource);
 CREATE TABLE port (
     engine TEXT NOT NULL,
     host_port INTEGER NOT NULL,
@@ -116,6 +121,10 @@ pub(crate) struct InstanceRow {
     pub failed_at: Option<i64>,
     /// The end of what it wrote before it failed last.
     pub log: Option<String>,
+    /// What it took of the disk when that was found to be too much: it does not run until this is taken back.
+    pub disk_bytes: Option<u64>,
+    /// When somebody last had it started all the same, in seconds since 1970.
+    pub spared_at: Option<i64>,
 }
 
 fn instance(row: &Row<'_>) -> rusqlite::Result<InstanceRow> {
@@ -132,6 +141,8 @@ fn instance(row: &Row<'_>) -> rusqlite::Result<InstanceRow> {
         failures: row.get("failures")?,
         failed_at: row.get("failed_at")?,
         log: row.get("log")?,
+        disk_bytes: row.get("disk_bytes")?,
+        spared_at: row.get("spared_at")?,
     })
 }
 
@@ -172,6 +183,14 @@ impl Store {
     pub fn addons_with_instances(&self) -> Result<Vec<AddonId>> {
         self.read("list services", |connection| {
             collect(connection, "SELECT DISTINCT addon FROM instance ORDER BY addon", [], |row| parsed(row, "addon"))
+        })
+    }
+
+    /// Engines that have anything of an addon.
+    pub fn engines_of(&self, addon: &AddonId) -> Result<Vec<String>> {
+        self.read("list engines", |connection| {
+            let sql = "SELECT DISTINCT engine FROM instance WHERE addon = ?1 ORDER BY engine";
+            collect(connection, sql, [addon.to_string()], |row| row.get(0))
         })
     }
 
@@ -220,17 +239,18 @@ impl Store {
                 "INSERT INTO instance (addon, service, resource, engine, wanted, environment, memory_bytes, millicpus)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
                  ON CONFLICT DO UPDATE SET wanted = ?5, environment = ?6, memory_bytes = ?7, millicpus = ?8,
-                    failures = 0, failed_at = NULL, log = NULL",
+                    failures = 0, failed_at = NULL, log = NULL, disk_bytes = NULL",
                 values,
             )?;
             assign_ports(transaction, of, want, usable)
         })
     }
 
+    /// What kept it from running is no longer of interest then.
     pub fn set_wanted(&self, of: &Instance, wanted: Wanted) -> Result<()> {
         self.write("note what should become of a service", |transaction| {
             transaction.execute(
-                "UPDATE instance SET wanted = ?4 WHERE addon = ?1 AND service = ?2 AND resource = ?3",
+                "UPDATE instance SET wanted = ?4, disk_bytes = NULL WHERE addon = ?1 AND service = ?2 AND resource = ?3",
                 params![of.addon.to_string(), of.service.as_str(), of.resource, wanted.name()],
             )?;
             Ok(())
@@ -248,6 +268,28 @@ impl Store {
         })
     }
 
+    pub fn note_disk(&self, of: &Instance, bytes: Option<u64>) -> Result<()> {
+        self.write("note what a service takes of the disk", |transaction| {
+            transaction.execute(
+                "UPDATE instance SET disk_bytes = ?4 WHERE addon = ?1 AND service = ?2 AND resource = ?3",
+                params![of.addon.to_string(), of.service.as_str(), of.resource, bytes],
+            )?;
+            Ok(())
+        })
+    }
+
+    /// Its failures are forgiven, and what it takes of the disk for a while.
+    pub fn spare(&self, of: &Instance, at: i64) -> Result<()> {
+        self.write("note that a service is tried again", |transaction| {
+            transaction.execute(
+                "UPDATE instance SET failures = 0, failed_at = NULL, spared_at = ?4
+                 WHERE addon = ?1 AND service = ?2 AND resource = ?3",
+                params![of.addon.to_string(), of.service.as_str(), of.resource, at],
+            )?;
+            Ok(())
+        })
+    }
+
     /// Forgets an instance of which nothing is left, with its ports.
     pub fn forget_instance(&self, of: &Instance) -> Result<()> {
         self.write("forget a service", |transaction| {
@@ -259,11 +301,11 @@ impl Store {
         })
     }
 
-    /// The pinned image of a service; `None` where the manifest names another by now.
-    pub fn pin(&self, addon: &AddonId, service: &Id, reference: &str) -> Result<Option<Pin>> {
+    /// The image that is pinned for a service of a version; `None` where the manifest names another by now.
+    pub fn pin(&self, addon: &AddonId, version: &Version, service: &Id, reference: &str) -> Result<Option<Pin>> {
         self.read("find an image", |connection| {
-            let sql = "SELECT * FROM image WHERE addon = ?1 AND service = ?2 AND reference = ?3";
-            let values = params![addon.to_string(), service.as_str(), reference];
+            let sql = "SELECT * FROM image WHERE addon = ?1 AND version = ?2 AND service = ?3 AND reference = ?4";
+            let values = params![addon.to_string(), version.to_string(), service.as_str(), reference];
             connection.prepare_cached(sql)?.query_row(values, pin).optional()
         })
     }
@@ -275,20 +317,28 @@ impl Store {
         })
     }
 
-    /// The pin of a service, whatever the manifest names now.
-    pub fn last_pin(&self, addon: &AddonId, service: &Id) -> Result<Option<Pin>> {
-        self.read("find an image", |connection| {
-            let sql = "SELECT * FROM image WHERE addon = ?1 AND service = ?2";
-            connection.prepare_cached(sql)?.query_row(params![addon.to_string(), service.as_str()], pin).optional()
+    /// The images of an addon, in whatever version.
+    pub fn pins(&self, addon: &AddonId) -> Result<Vec<Pin>> {
+        self.read("list images", |connection| {
+            let sql = "SELECT * FROM image WHERE addon = ?1 ORDER BY version, service";
+            collect(connection, sql, [addon.to_string()], pin)
         })
     }
 
-    pub fn put_pin(&self, addon: &AddonId, service: &Id, reference: &str, pin: &Pin) -> Result<()> {
+    pub fn put_pin(&self, addon: &AddonId, version: &Version, service: &Id, reference: &str, pin: &Pin) -> Result<()> {
         self.write("note an image", |transaction| {
             transaction.execute(
-                "INSERT OR REPLACE INTO image (addon, service, reference, id, digest, volumes)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
-                params![addon.to_string(), service.as_str(), reference, pin.id, pin.digest, to_json(&pin.volumes)?],
+                "INSERT OR REPLACE INTO image (addon, version, service, reference, id, digest, volumes)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+                params![
+                    addon.to_string(),
+                    version.to_string(),
+                    service.as_str(),
+                    reference,
+                    pin.id,
+                    pin.digest,
+                    to_json(&pin.volumes)?
+                ],
             )?;
             Ok(())
         })
@@ -311,6 +361,13 @@ fn assign_ports(
     }
     taken.sort_unstable();
     let addon = of.addon.to_string();
+    // What an earlier version of the manifest had is free for others.
+    let declared = serde_json::to_string(&want.ports.keys().collect::<Vec<_>>()).unwrap_or_default();
+    transaction.execute(
+        "DELETE FROM port WHERE addon = ?1 AND service = ?2 AND resource = ?3
+         AND container_port NOT IN (SELECT value FROM json_each(?4))",
+        params![addon, of.service.as_str(), of.resource, declared],
+    )?;
     for (&container, &fixed) in want.ports {
         let kept: Option<u16> = transaction
             .prepare_cached(

@@ -1,6 +1,6 @@
 //! The table of slots: which addon has claimed which. Whether the claim holds, the addon's state says.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::Store;
 use super::rows::parsed;
@@ -40,13 +40,11 @@ impl Store {
             Ok(Ok(()))
         })
     }
+}
 
-    /// Drops the claims of an addon to any slot but the one that its manifest names now.
-    pub fn keep_slot(&self, addon: &AddonId, slot: Option<&Id>) -> Result<()> {
-        self.write("note who fills a slot", |transaction| {
-            let sql = "DELETE FROM slot WHERE addon = ?1 AND name IS NOT ?2";
-            transaction.execute(sql, params![addon.to_string(), slot.map(Id::as_str)])?;
-            Ok(())
-        })
-    }
+/// Drops the claims of an addon to any slot but the one that its manifest names now.
+pub(super) fn keep_slot(transaction: &Transaction<'_>, addon: &str, slot: Option<&Id>) -> rusqlite::Result<()> {
+    let sql = "DELETE FROM slot WHERE addon = ?1 AND name IS NOT ?2";
+    transaction.execute(sql, params![addon, slot.map(Id::as_str)])?;
+    Ok(())
 }

@@ -1,6 +1,6 @@
 //! The statements: what is read from and written to the tables.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
@@ -9,10 +9,14 @@ use super::rows::{
     AddonRow, CallRow, Finish, ResourceEnd, ResourceRow, Revision, addon, call, collect, from_json, parsed, resource,
     size, to_json,
 };
+use super::slots::keep_slot;
 use crate::error::Result;
-use crate::hook::HookName;
 use crate::id::{AddonId, Id};
 use crate::lifecycle::{AddonState, ResourceState};
+use crate::policy::Retention;
+
+/// The outcome of a call that was cut off with its host.
+const INTERRUPTED: &str = "interrupted";
 
 pub(super) fn insert_call(transaction: &Transaction<'_>, call: &CallRow) -> rusqlite::Result<()> {
     let report = call.report.as_ref().map(to_json).transpose()?;
@@ -40,6 +44,22 @@ pub(super) fn set_state(transaction: &Transaction<'_>, addon: &str, state: &Addo
     transaction
         .prepare_cached("UPDATE addon SET state = ?2 WHERE id = ?1")?
         .execute(params![addon, state.to_string()])?;
+    Ok(())
+}
+
+/// Drops the calls of an addon that are too many or too old, some at a time, so that nobody waits for long.
+pub(super) fn prune_calls(connection: &Connection, addon: &str, keep: Retention, now_ms: i64) -> rusqlite::Result<()> {
+    const AT_A_TIME: usize = 1000;
+    // Ids are ordered by time, and begin with it: milliseconds since 1970, in 12 hex digits.
+    let too_old = format!("{:012x}", (now_ms - i64::from(keep.call_days) * 86_400_000).max(0));
+    let last = "SELECT id FROM call WHERE addon = ?1 ORDER BY id DESC LIMIT 1 OFFSET ?2";
+    let one_too_many: Option<String> =
+        connection.prepare_cached(last)?.query_row(params![addon, keep.calls], |row| row.get(0)).optional()?;
+    let last = one_too_many.unwrap_or_default().max(too_old);
+    let sql = "DELETE FROM call WHERE addon = ?1 AND id IN
+                   (SELECT id FROM call WHERE addon = ?1 AND id <= ?2 ORDER BY id LIMIT ?3)";
+    let mut statement = connection.prepare_cached(sql)?;
+    while statement.execute(params![addon, last, AT_A_TIME])? == AT_A_TIME {}
     Ok(())
 }
 
@@ -79,7 +99,8 @@ impl Store {
         self.read_to_change("find an addon", |connection| revision(connection, id))
     }
 
-    pub fn put_addon(&self, row: &AddonRow) -> Result<()> {
+    /// Notes an addon, which may have claimed `slot` and no other.
+    pub fn put_addon(&self, row: &AddonRow, slot: Option<&Id>) -> Result<()> {
         self.write("note an addon", |transaction| {
             transaction.execute(
                 "INSERT INTO addon (id, version, digest, component_digest, dev, grant_digest, state, revision,
@@ -101,7 +122,7 @@ impl Store {
                     row.installed_at
                 ],
             )?;
-            Ok(())
+            keep_slot(transaction, &row.id.to_string(), slot)
         })
     }
 
@@ -174,11 +195,10 @@ impl Store {
         })
     }
 
-    pub fn has_resource(&self, id: &AddonId, key: &str) -> Result<bool> {
-        self.read("look for a resource", |connection| {
-            connection
-                .prepare_cached("SELECT 1 FROM resource WHERE addon = ?1 AND key = ?2")?
-                .exists(params![id.to_string(), key])
+    pub fn resource(&self, id: &AddonId, key: &str) -> Result<Option<ResourceRow>> {
+        self.read("find a resource", |connection| {
+            let mut statement = connection.prepare_cached("SELECT * FROM resource WHERE addon = ?1 AND key = ?2")?;
+            statement.query_row(params![id.to_string(), key], resource).optional()
         })
     }
 
@@ -202,29 +222,78 @@ impl Store {
             let sql = "SELECT running, state FROM addon WHERE id = ?1 AND running IS NOT NULL";
             let read = |row: &Row<'_>| Ok((from_json::<CallRow>(row, "running")?, parsed::<AddonState>(row, "state")?));
             let Some((call, state)) = transaction.query_row(sql, [&id], read).optional()? else { return Ok(()) };
-            insert_call(transaction, &CallRow { outcome: Some("interrupted".to_owned()), ..call })?;
+            let key = call.key.clone();
+            insert_call(transaction, &CallRow { outcome: Some(INTERRUPTED.to_owned()), ..call })?;
             transaction.execute("UPDATE addon SET running = NULL WHERE id = ?1", [&id])?;
             set_state(transaction, &id, &state.settled())?;
-            for under_way in [ResourceState::Provisioning, ResourceState::Deprovisioning] {
+            for under_way in ResourceState::UNDER_WAY {
                 transaction.execute(
-                    "UPDATE resource SET state = ?3 WHERE addon = ?1 AND state = ?2",
-                    params![id, under_way.to_string(), under_way.clone().settled().to_string()],
+                    "UPDATE resource SET state = ?3 WHERE key = ?1 AND state = ?2",
+                    params![key, under_way.to_string(), under_way.clone().settled().to_string()],
                 )?;
             }
             Ok(())
         })
     }
 
+    /// Addons of which something was cut off, or is under way.
+    pub fn cut_off(&self) -> Result<BTreeSet<AddonId>> {
+        self.read("look for what was cut off", |connection| {
+            let sql = "SELECT id AS addon FROM addon WHERE running IS NOT NULL
+                          OR state IN ('enabling', 'disabling', 'upgrading') OR state LIKE 'interrupted%'
+                       UNION SELECT addon FROM resource WHERE state NOT IN ('active', 'detached', 'suspended')
+                          AND state NOT LIKE 'failed%'
+                       UNION SELECT addon FROM earlier WHERE phase <> 'kept'
+                       UNION SELECT instance.addon FROM instance JOIN addon ON addon.id = instance.addon
+                          WHERE wanted = 'running' AND state = 'installed'
+                       UNION SELECT instance.addon FROM instance JOIN resource ON key = resource
+                          WHERE wanted = 'running' AND state = 'detached'";
+            connection.prepare_cached(sql)?.query_map([], |row| parsed(row, "addon"))?.collect()
+        })
+    }
+
+    /// How often in a row a hook was cut off, up to `most`: for one resource, or for the addon as a whole.
+    pub fn cut_off_in_a_row(&self, addon: &AddonId, hook: &str, key: Option<&str>, most: u32) -> Result<u32> {
+        self.read("count calls that were cut off", |connection| {
+            let sql = "SELECT outcome FROM call WHERE addon = ?1 AND hook = ?2 AND key IS ?3 ORDER BY id DESC LIMIT ?4";
+            let mut statement = connection.prepare_cached(sql)?;
+            let outcomes = statement.query_map(params![addon.to_string(), hook, key, most], |row| row.get(0))?;
+            let outcomes: Vec<Option<String>> = outcomes.collect::<rusqlite::Result<_>>()?;
+            let cut_off = outcomes.iter().take_while(|outcome| outcome.as_deref() == Some(INTERRUPTED));
+            Ok(u32::try_from(cut_off.count()).unwrap_or(most))
+        })
+    }
+
+    /// Stops what was to stop with the addon or with a resource, where the host died in between.
+    pub fn square(&self, id: &AddonId) -> Result<()> {
+        let id = id.to_string();
+        self.write("note what should become of services", |transaction| {
+            transaction.execute(
+                "UPDATE instance SET wanted = 'stopped' WHERE addon = ?1 AND wanted = 'running'
+                 AND ((SELECT state FROM addon WHERE id = ?1) = 'installed'
+                      OR resource IN (SELECT key FROM resource WHERE addon = ?1 AND state = 'detached'))",
+                [&id],
+            )?;
+            Ok(())
+        })
+    }
+
     /// Commits that a mutating call is about to enter the guest, with the states it begins with.
-    pub fn started(&self, call: &CallRow, state: Option<AddonState>, new: Option<&ResourceRow>) -> Result<()> {
+    pub fn started(
+        &self,
+        call: &CallRow,
+        state: Option<AddonState>,
+        resource: Option<ResourceState>,
+        new: Option<&ResourceRow>,
+    ) -> Result<()> {
         self.write("note the start of a call", |transaction| {
             transaction
                 .prepare_cached("UPDATE addon SET running = ?2, state = coalesce(?3, state) WHERE id = ?1")?
                 .execute(params![call.addon, to_json(call)?, state.map(|state| state.to_string())])?;
             if let Some(new) = new {
                 put_resource(transaction, new)?;
-            } else if let (true, Some(key)) = (call.hook == HookName::Unprovision.name(), &call.key) {
-                set_resource_state(transaction, key, &ResourceState::Deprovisioning)?;
+            } else if let (Some(state), Some(key)) = (resource, &call.key) {
+                set_resource_state(transaction, key, &state)?;
             }
             Ok(())
         })
@@ -232,6 +301,7 @@ impl Store {
 
     /// Commits how a mutating call ended, with everything that follows from it.
     pub fn finished(&self, call: &CallRow, finish: &Finish) -> Result<()> {
+        self.noted(&call.addon);
         self.write("note the end of a call", |transaction| {
             insert_call(transaction, call)?;
             transaction
@@ -352,6 +422,14 @@ fn end_resource(transaction: &Transaction<'_>, key: &str, end: &ResourceEnd) -> 
             transaction.prepare_cached("DELETE FROM resource WHERE key = ?1")?.execute([key])?;
             // What it had on an engine goes with it, whether or not this host lives to see to it.
             transaction.prepare_cached("UPDATE instance SET wanted = 'gone' WHERE resource = ?1")?.execute([key])?;
+            Ok(())
+        }
+        ResourceEnd::Changed { state, plan, message } => {
+            transaction
+                .prepare_cached(
+                    "UPDATE resource SET state = ?2, plan = coalesce(?3, plan), message = ?4 WHERE key = ?1",
+                )?
+                .execute(params![key, state.to_string(), plan, message])?;
             Ok(())
         }
         ResourceEnd::Active { id, private, message, log_drain_url } => {

@@ -76,6 +76,14 @@ impl Store {
         })
     }
 
+    /// Forgets one volume: it is gone as it should be.
+    pub fn forget_volume(&self, engine: &str, name: &str) -> Result<()> {
+        self.write("forget a volume", |transaction| {
+            transaction.execute("DELETE FROM volume WHERE engine = ?1 AND name = ?2", params![engine, name])?;
+            Ok(())
+        })
+    }
+
     /// Forgets the volumes of a resource, or of the addon itself: they are gone as they should be.
     pub fn forget_volumes(&self, addon: &AddonId, resource: &str, engine: &str) -> Result<()> {
         self.write("forget volumes", |transaction| {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
 use lodger::{Id, NotAnId, Outcome};
@@ -16,6 +16,8 @@ pub const FILE: &str = "lodger-test.toml";
 #[derive(Deserialize, Default)]
 #[serde(deny_unknown_fields, default)]
 pub struct Expectations {
+    /// As seen from the addon's directory.
+    pub depends: Vec<PathBuf>,
     pub settings: BTreeMap<String, String>,
     #[serde(rename = "case")]
     pub cases: Vec<Case>,
@@ -32,6 +34,16 @@ pub struct Case {
     pub options: BTreeMap<String, String>,
     #[serde(default)]
     pub settings: BTreeMap<String, String>,
+    #[serde(default)]
+    pub expect: Expect,
+    pub change: Option<Change>,
+}
+
+/// A change of plan after it was added.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Change {
+    pub plan: String,
     #[serde(default)]
     pub expect: Expect,
 }
@@ -56,7 +68,7 @@ pub struct Expect {
     pub variables: BTreeMap<String, Text>,
 }
 
-/// How adding should end; named as [`Outcome`] is.
+/// How adding, or a change of plan, should end; named as [`Outcome`] is.
 #[derive(Deserialize, Default, Clone, Copy, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Ending {
@@ -159,8 +171,14 @@ impl Expectations {
         let expectations: Expectations = parsed.map_err(|error| anyhow!("{}", error.to_string().trim_end()))?;
         for case in &expectations.cases {
             let (expect, name) = (&case.expect, &case.name);
-            if expect.code.is_some() && expect.outcome != Ending::Refused {
-                bail!("case `{name}`: only what is refused has a `code`; expect `outcome = \"refused\"`");
+            let change = case.change.as_ref().map(|change| &change.expect);
+            for expect in change.into_iter().chain([expect]) {
+                if expect.code.is_some() && expect.outcome != Ending::Refused {
+                    bail!("case `{name}`: only what is refused has a `code`; expect `outcome = \"refused\"`");
+                }
+            }
+            if change.is_some() && expect.outcome != Ending::Completed {
+                bail!("case `{name}`: only what was added has a plan to `change`");
             }
             if !expect.variables.is_empty() && expect.outcome != Ending::Completed {
                 bail!("case `{name}`: an app receives `variables` only when it is completed");

@@ -1,33 +1,35 @@
-//! The steps of a test, in the order of an addon's life: install, enable, health, schedule, then each case (add, variables, everything a second
-//! time, remove), disable, uninstall.
+//! The steps of a test, in the order of an addon's life: install, enable, health, schedule, then each case (add, variables,
+//! everything a second time, what `plans` does, remove), disable, uninstall.
 
 use std::collections::BTreeMap;
 
 use lodger::{
-    Add, AddonId, Answer, Call, CallNote, Candidate, Done, Error, Grant, HealthStatus, HookName, HookRequest, Host,
+    Add, AddonId, Answer, Call, CallNote, Candidate, Done, Error, Grant, HealthStatus, HookName, HookRequest, Host, Id,
     Kind, Outcome, Refused, Resource, ServiceRequest, ServiceToPlace,
 };
 
-use super::expectations::{Case, Ending, Expectations};
+use super::expectations::{Case, Ending, Expect, Expectations, Text};
 use super::step::{Mismatch, Step, quoted};
 use crate::context::Context;
 use crate::output;
 
-type Variables = BTreeMap<String, String>;
+pub type Variables = BTreeMap<String, String>;
 
 pub struct Lifecycle<'a> {
     context: &'a Context,
-    host: &'a Host,
-    id: AddonId,
+    pub host: &'a Host,
+    pub id: AddonId,
     grant: Grant,
+    /// The names of the manifest's.
+    pub plans: Vec<Id>,
     case: Option<String>,
     steps: Vec<Step>,
 }
 
 impl<'a> Lifecycle<'a> {
     /// Of an addon that has just been installed.
-    pub fn new(context: &'a Context, host: &'a Host, grant: Grant) -> Lifecycle<'a> {
-        Lifecycle { context, host, id: grant.id.clone(), grant, case: None, steps: Vec::new() }
+    pub fn new(context: &'a Context, host: &'a Host, grant: Grant, plans: Vec<Id>) -> Lifecycle<'a> {
+        Lifecycle { context, host, id: grant.id.clone(), grant, plans, case: None, steps: Vec::new() }
     }
 
     /// # Errors
@@ -72,8 +74,8 @@ impl<'a> Lifecycle<'a> {
                 HealthStatus::Degraded => "degraded",
                 HealthStatus::Unhealthy => "unhealthy",
             };
-            let message = report.message.as_deref().map(|text| format!(": {}", lodger::text::shown(text, 1024)));
-            step.detail = Some(format!("{status}{}", message.unwrap_or_default()));
+            let message = report.message.as_ref().map(|text| format!(": {text}")).unwrap_or_default();
+            step.detail = Some(format!("{status}{message}"));
             step.ok = report.status != HealthStatus::Unhealthy;
         }
         self.note(step);
@@ -128,7 +130,7 @@ impl<'a> Lifecycle<'a> {
             };
             let added = done(self.host.add(add).await)?;
             let mut step = self.step("add", &added);
-            judge(&mut step, case, &added.outcome);
+            judge(&mut step, &case.expect, &added.outcome);
             self.note(step);
             match added.outcome {
                 Outcome::Completed(resource) => self.use_it(case, &resource).await?,
@@ -147,10 +149,11 @@ impl<'a> Lifecycle<'a> {
         let (variables, steps) = self.variables(case, resource).await?;
         steps.into_iter().for_each(|step| self.note(step));
         if !case.expect.variables.is_empty() {
-            self.note(Step::compared("variables", compare(case, &variables)));
+            self.note(Step::compared("variables", compare(&case.expect.variables, &variables)));
         }
         let unprovision = self.request(HookName::Unprovision, case).await?;
         self.provision_again(case, resource, &variables).await?;
+        self.plans(case, resource, &variables).await?;
         self.clear(case).await?;
         let again = call(self.host.call(&self.id, unprovision).await, HookName::Unprovision)?;
         self.note(self.step("remove again", &again));
@@ -163,25 +166,11 @@ impl<'a> Lifecycle<'a> {
         let again = call(self.host.call(&self.id, request).await, HookName::Provision)?;
         let mut step = self.step("provision again", &again);
         if let Outcome::Completed(Answer::Provisioned(second)) = &again.outcome {
-            let shown = |text: Option<&str>| text.map_or("nothing".to_owned(), quoted);
-            let message = second.message.as_deref().map(|text| lodger::text::shown(text, 1024));
-            for (what, first, second) in [
-                ("id", first.id.as_deref(), Some(second.id.as_str())),
-                ("message", first.message.as_deref(), message.as_deref()),
-            ] {
-                if first != second {
-                    step.differs(&format!("{what} for the same key"), shown(first), shown(second));
-                }
-            }
-            let (after, steps) = self.variables(case, first).await?;
+            step.same("id for the same key", first.id.as_deref(), Some(second.id.as_str()));
+            step.same("message for the same key", first.message.as_deref(), second.message.as_deref());
             // A hook that fails has been shown above, or shows here that it fails the second time.
-            for name in before.keys().chain(after.keys().filter(|name| !before.contains_key(*name))) {
-                let (first, second) = (before.get(name).map(String::as_str), after.get(name).map(String::as_str));
-                if first != second {
-                    step.differs(&format!("{name} for the same key"), shown(first), shown(second));
-                }
-            }
-            drop(steps);
+            let (after, _) = self.variables(case, first).await?;
+            same(&mut step, "for the same key", before, &after);
         }
         self.note(step);
         Ok(())
@@ -199,7 +188,7 @@ impl<'a> Lifecycle<'a> {
     }
 
     /// Asks `url` and `config-vars`, as the app's environment would.
-    async fn variables(&self, case: &Case, resource: &Resource) -> anyhow::Result<(Variables, Vec<Step>)> {
+    pub async fn variables(&self, case: &Case, resource: &Resource) -> anyhow::Result<(Variables, Vec<Step>)> {
         let (mut variables, mut steps) = (Variables::new(), Vec::new());
         // What a name of the manifest is called in the app.
         let in_app = |name: &str| {
@@ -238,20 +227,20 @@ impl<'a> Lifecycle<'a> {
         Ok(true)
     }
 
-    async fn request(&self, hook: HookName, case: &Case) -> anyhow::Result<HookRequest> {
+    pub async fn request(&self, hook: HookName, case: &Case) -> anyhow::Result<HookRequest> {
         Ok(self.host.request(hook, &case.app()?, &self.id, case.alias.as_ref()).await?)
     }
 
-    fn exports(&self, hook: HookName) -> bool {
+    pub fn exports(&self, hook: HookName) -> bool {
         self.grant.hooks.contains(&hook)
     }
 
-    fn step<T>(&self, name: &'static str, done: &Done<T>) -> Step {
+    pub fn step<T>(&self, name: &'static str, done: &Done<T>) -> Step {
         Step::of(name, done, &self.grant.deadlines_ms)
     }
 
     /// Keeps a step, and shows it at once.
-    fn note(&mut self, mut step: Step) {
+    pub fn note(&mut self, mut step: Step) {
         step.case.clone_from(&self.case);
         if !self.context.json {
             step.show();
@@ -260,9 +249,8 @@ impl<'a> Lifecycle<'a> {
     }
 }
 
-/// Holds how adding has ended against what was expected.
-fn judge(step: &mut Step, case: &Case, outcome: &Outcome<Resource>) {
-    let expect = &case.expect;
+/// Holds how a verb has ended against what was expected.
+pub fn judge(step: &mut Step, expect: &Expect, outcome: &Outcome<Resource>) {
     let (code, message) = match outcome {
         Outcome::Completed(resource) => (None, resource.message.clone()),
         Outcome::Refused(refused) => (Some(refused.code.clone()), Some(refused.message.clone())),
@@ -286,9 +274,9 @@ fn judge(step: &mut Step, case: &Case, outcome: &Outcome<Resource>) {
     }
 }
 
-fn compare(case: &Case, variables: &Variables) -> Vec<Mismatch> {
+pub fn compare(expected: &BTreeMap<String, Text>, variables: &Variables) -> Vec<Mismatch> {
     let mut mismatches = Vec::new();
-    for (name, expected) in &case.expect.variables {
+    for (name, expected) in expected {
         let actual = variables.get(name);
         if !actual.is_some_and(|actual| expected.matches(actual)) {
             mismatches.push(Mismatch {
@@ -301,8 +289,16 @@ fn compare(case: &Case, variables: &Variables) -> Vec<Mismatch> {
     mismatches
 }
 
+/// What the app received before and receives now, which should be the same.
+pub fn same(step: &mut Step, when: &str, before: &Variables, after: &Variables) {
+    for name in before.keys().chain(after.keys().filter(|name| !before.contains_key(*name))) {
+        let (before, after) = (before.get(name).map(String::as_str), after.get(name).map(String::as_str));
+        step.same(&format!("{name} {when}"), before, after);
+    }
+}
+
 /// A verb the host has refused counts as refused; a host at fault ends the test.
-fn done<T>(result: Result<Done<T>, Error>) -> Result<Done<T>, Error> {
+pub fn done<T>(result: Result<Done<T>, Error>) -> Result<Done<T>, Error> {
     result.or_else(|error| {
         let refused = Refused { code: error.code().to_owned(), message: error.to_string() };
         refusable(error)?;
@@ -315,7 +311,7 @@ fn refusable(error: Error) -> Result<bool, Error> {
 }
 
 /// A call, in the form of a verb.
-fn call(result: Result<Call<Answer>, Error>, hook: HookName) -> Result<Done<Answer>, Error> {
+pub fn call(result: Result<Call<Answer>, Error>, hook: HookName) -> Result<Done<Answer>, Error> {
     done(result.map(|call| Done {
         outcome: call.outcome,
         changed: true,

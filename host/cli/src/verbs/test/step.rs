@@ -81,6 +81,14 @@ impl Step {
         self.mismatches.push(Mismatch { what: what.to_owned(), expected: expected.into(), actual: actual.into() });
     }
 
+    /// Two texts that should be the same.
+    pub fn same(&mut self, what: &str, first: Option<&str>, second: Option<&str>) {
+        if first != second {
+            let shown = |text: Option<&str>| text.map_or("nothing".to_owned(), quoted);
+            self.differs(what, shown(first), shown(second));
+        }
+    }
+
     pub fn exit_code(&self) -> u8 {
         match self.outcome {
             _ if self.ok => 0,

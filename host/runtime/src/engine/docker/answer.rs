@@ -10,17 +10,29 @@ use bollard::models::{
     EndpointSettings, EventMessage, ImageInspect, PortMap, PortSummary, PortSummaryTypeEnum, SystemInfo,
 };
 
-use crate::engine::{Container, Event, Fault, Image, Published, Status};
+use super::tls;
+use crate::engine::{Container, Event, Fault, Image, Published, Status, Volume};
 use crate::text::shown;
 
 /// Longest message of an engine that is passed on, in bytes.
-const MESSAGE_MAX: usize = 1000;
+pub const MESSAGE_MAX: usize = 1000;
 /// Longest word, such as the action of an event.
 const WORD_MAX: usize = 100;
+/// What engines say of what is taken, or is not as it must be, where they blame themselves: first Docker of ports, then
+/// Podman of the name of a container and of a network, of a network in use, and of a container that does not run.
+const TAKEN: [&str; 6] = [
+    "port is already allocated",
+    "address already in use",
+    "name is already in use",
+    "network already exists",
+    "network is being used",
+    "container state improper",
+];
 
 /// What went wrong, and what the engine says about it.
 pub fn fault(error: &Error, at: &str) -> (Fault, String) {
     let (fault, message) = match error {
+        error if let Some(why) = tls::disbelief(error) => (Fault::Untrusted, format!("{at} {why}")),
         Error::DockerResponseServerError { status_code, message } => (status(*status_code, message), message.clone()),
         Error::DockerStreamError { error } => (said(error), error.clone()),
         Error::RequestTimeoutError => (Fault::TimedOut, "it did not answer in time".to_owned()),
@@ -35,17 +47,24 @@ pub fn fault(error: &Error, at: &str) -> (Fault, String) {
 
 fn status(code: u16, message: &str) -> Fault {
     match code {
+        // Docker's words, those of its newer versions, and Podman's.
+        _ if ["IPv4 address pool among the defaults", "pools have been fully subnetted", "from subnet pools"]
+            .iter()
+            .any(|words| message.contains(words)) =>
+        {
+            Fault::NoAddresses
+        }
         // Not an engine, or one that lacks the request: nothing is known about what was asked for.
         404 if message.contains("page not found") => Fault::Refused,
         404 => Fault::NotFound,
         409 => Fault::Conflict,
         // Docker's answer to removing a network that is in use.
         403 if message.contains("active endpoints") => Fault::Conflict,
+        // And to making one that somebody else is making.
+        403 if message.contains("networks have same bridge name") => Fault::Conflict,
         // Another version runs there since the last request: the next one is made in its words.
         400 if message.contains("client version") => Fault::Unreachable,
-        500.. if message.contains("port is already allocated") || message.contains("address already in use") => {
-            Fault::Conflict
-        }
+        500.. if TAKEN.iter().any(|words| message.contains(words)) => Fault::Conflict,
         _ => Fault::Refused,
     }
 }
@@ -182,13 +201,19 @@ fn in_order(mut ports: Vec<Published>) -> Vec<Published> {
     ports
 }
 
+pub fn volume(found: bollard::models::Volume) -> Volume {
+    Volume { name: found.name, labels: found.labels.into_iter().collect() }
+}
+
 /// Commands run in a container, by us or by its health check, are not events of it, and their action has the command.
 pub fn event(message: EventMessage) -> Option<Event> {
     let action = message.action?;
     if action.starts_with("exec_") || action.starts_with("health_status") {
         return None;
     }
-    Some(Event { container: shown(&message.actor?.id?, WORD_MAX), action: shown(&action, WORD_MAX) })
+    // Podman's word for what Docker calls the end of a container.
+    let action = if action == "remove" { "destroy" } else { &action };
+    Some(Event { container: shown(&message.actor?.id?, WORD_MAX), action: shown(action, WORD_MAX) })
 }
 
 pub fn sorted(labels: Option<HashMap<String, String>>) -> BTreeMap<String, String> {

@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::{API_DEFAULT_VERSION, BollardRequest, ClientVersion};
+use bytes::Bytes;
+use futures_util::Stream;
 use hyper::Uri;
 use hyper::header::HeaderValue;
 use tokio::time::timeout;
 
+use super::tls::Tls;
 use super::{SUBJECT_MAX, answer, spec};
+use crate::crash;
 use crate::engine::{Failure, Fault, Result};
 pub use crate::policy::Address;
 use crate::text::shown;
@@ -32,19 +36,8 @@ impl Docker {
     /// `name` is what the policy calls the engine. It is not asked anything yet; the files for TLS are read.
     pub fn connect(name: &str, at: &Address) -> Result<Docker> {
         let docker = Docker { name: name.to_owned(), at: at.clone(), agreed: Arc::default() };
-        if let Address::Tls { address, key, certificate, .. } = at {
-            let failed = |message: String| Failure {
-                engine: name.to_owned(),
-                action: "connect to",
-                subject: shown(address, SUBJECT_MAX),
-                fault: Fault::Refused,
-                message,
-            };
-            // Bollard reads these two when it connects, and goes on without them.
-            for file in [key, certificate] {
-                std::fs::File::open(file).map_err(|e| failed(format!("{}: {e}", file.display())))?;
-            }
-            docker.open().map_err(|e| failed(answer::fault(&e, address).1))?;
+        if let Address::Tls { address, .. } = at {
+            docker.open("connect to", &shown(address, SUBJECT_MAX))?;
         }
         Ok(docker)
     }
@@ -56,20 +49,27 @@ impl Docker {
         }
     }
 
-    fn open(&self) -> std::result::Result<bollard::Docker, Error> {
-        match &self.at {
+    /// Asks nothing. The files for TLS are read anew each time, since certificates are replaced.
+    fn open(&self, action: &'static str, subject: &str) -> Result<bollard::Docker> {
+        let unproven = |why: String| self.failure(action, subject, Fault::Untrusted, shown(&why, answer::MESSAGE_MAX));
+        let opened = match &self.at {
             Address::Socket(path) => {
                 bollard::Docker::connect_with_unix(&path.to_string_lossy(), BOLLARD_SECONDS, API_DEFAULT_VERSION)
             }
-            Address::Tls { address, key, certificate, authority } => bollard::Docker::connect_with_ssl(
-                address,
-                key,
-                certificate,
-                authority,
-                BOLLARD_SECONDS,
-                API_DEFAULT_VERSION,
-            ),
-        }
+            Address::Tls { address, key, certificate, authority } => {
+                let tls = Arc::new(Tls::read(address, key, certificate, authority).map_err(unproven)?);
+                let url = tls.url();
+                let send = move |request| {
+                    let tls = Arc::clone(&tls);
+                    async move { tls.send(request).await }
+                };
+                bollard::Docker::connect_with_custom_transport(send, Some(url), BOLLARD_SECONDS, API_DEFAULT_VERSION)
+            }
+        };
+        opened.map_err(|error| {
+            let (fault, message) = answer::fault(&error, &self.address());
+            self.failure(action, subject, fault, message)
+        })
     }
 
     /// A request about something with a name.
@@ -106,7 +106,7 @@ impl Docker {
         let client = match known {
             Some(client) => client,
             None => {
-                let client = self.open().map_err(fail)?;
+                let client = self.open(action, subject)?;
                 let agreed = match timeout(QUERY, client.negotiate_version()).await {
                     Ok(client) => client.map_err(fail)?,
                     Err(_) => {
@@ -144,11 +144,16 @@ fn with_readable_credentials(mut request: BollardRequest) -> BollardRequest {
     request
 }
 
-fn with_version(mut request: BollardRequest, version: &ClientVersion) -> BollardRequest {
+fn with_version(request: BollardRequest, version: &ClientVersion) -> BollardRequest {
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    let versioned = format!("/v{version}{path}");
+    with_path(request, &versioned)
+}
+
+fn with_path(mut request: BollardRequest, path: &str) -> BollardRequest {
     let mut parts = request.uri().clone().into_parts();
-    let path = parts.path_and_query.as_ref().map_or("/", |path| path.as_str());
-    if let Ok(versioned) = format!("/v{version}{path}").parse() {
-        parts.path_and_query = Some(versioned);
+    if let Ok(path) = path.parse() {
+        parts.path_and_query = Some(path);
         if let Ok(uri) = Uri::from_parts(parts) {
             *request.uri_mut() = uri;
         }
@@ -170,7 +175,9 @@ pub(super) struct Asking {
 impl Asking {
     /// A question.
     pub(super) async fn ask<T>(&self, request: impl Future<Output = std::result::Result<T, Error>>) -> Result<T> {
-        match timeout(QUERY, request).await {
+        let answer = timeout(QUERY, request).await;
+        crash::point("engine", self.action);
+        match answer {
             Ok(answer) => answer.map_err(|error| self.failed(&error)),
             Err(_) => {
                 self.forget();
@@ -185,15 +192,25 @@ impl Asking {
         limit: Duration,
         request: impl Future<Output = std::result::Result<T, Error>>,
     ) -> Result<T> {
-        match timeout(limit, request).await {
+        crash::point("engine", self.action);
+        let done = timeout(limit, request).await;
+        crash::point("engine", self.action);
+        match done {
             Ok(done) => done.map_err(|error| self.failed(&error)),
             Err(_) => Err(self.failure(Fault::TimedOut, format!("it took longer than {} s", limit.as_secs()))),
         }
     }
 
+    /// A question that bollard has no reader for: put in the place of one whose answer it hands over as it comes.
+    pub(super) fn raw(&self, path: &str) -> impl Stream<Item = std::result::Result<Bytes, Error>> + use<> {
+        let path = format!("/v{}{path}", self.client.client_version());
+        let client = self.client.clone().with_request_modifier(move |request| with_path(request, &path));
+        client.export_container("")
+    }
+
     pub(super) fn failed(&self, error: &Error) -> Failure {
         let (fault, message) = answer::fault(error, &self.at);
-        if fault == Fault::Unreachable {
+        if fault.is_silence() {
             self.forget();
         }
         self.failure(fault, message)

@@ -13,11 +13,14 @@ use bollard::models::{
 };
 
 use crate::engine::{
-    CAPABILITIES, ContainerSpec, FILES_MAX, Helper, LOG_FILE_BYTES, LOG_FILES, NetworkSpec, Reach, SCRATCH_BYTES,
+    BRIDGES, CAPABILITIES, ContainerSpec, FILES_MAX, Helper, LOG_FILE_BYTES, LOG_FILES, NetworkSpec, Reach,
+    SCRATCH_BYTES,
 };
 
 /// Where a helper has the volume it is made for.
 pub const HELPER_MOUNT: &str = "/volume";
+/// On every helper, with its volume, so that those of a killed host are found.
+pub const HELPER_LABEL: &str = "lodger.helper";
 
 /// The longest host name Linux takes, less one.
 const HOST_NAME_MAX: usize = 63;
@@ -64,7 +67,7 @@ pub fn container(spec: &ContainerSpec) -> Result<ContainerCreateBody, String> {
     if let Some(other) = spec.capabilities.iter().find(|given| !CAPABILITIES.contains(&given.as_str())) {
         return Err(format!("the capability {other} is never given"));
     }
-    for name in spec.networks.keys().chain(spec.volumes.keys()) {
+    for name in spec.networks.keys().chain(spec.volumes.keys()).chain(spec.read_only_volumes.keys()) {
         if !is_name(name) {
             return Err(format!("`{name}` is not the name of a network or volume"));
         }
@@ -99,7 +102,7 @@ fn host_config(spec: &ContainerSpec) -> Result<HostConfig, String> {
     }
     let memory = number(spec.memory_bytes)?;
     Ok(HostConfig {
-        mounts: Some(spec.volumes.iter().map(|(volume, path)| mount(volume, path)).collect()),
+        mounts: Some(mounts(spec)),
         tmpfs: Some(spec.scratch.iter().map(|path| (path.clone(), scratch())).collect()),
         network_mode: Some(spec.networks.keys().next().map_or("none", String::as_str).to_owned()),
         port_bindings: Some(ports),
@@ -137,6 +140,16 @@ fn host_config(spec: &ContainerSpec) -> Result<HostConfig, String> {
     })
 }
 
+fn mounts(spec: &ContainerSpec) -> Vec<Mount> {
+    let written = spec.volumes.iter().map(|(volume, path)| mount(volume, path));
+    let read = spec.read_only_volumes.iter().map(|(volume, path)| Mount {
+        read_only: Some(true),
+        volume_options: Some(without_copy()),
+        ..mount(volume, path)
+    });
+    written.chain(read).collect()
+}
+
 /// Docker fills a new volume with what the image has at that path, and gives it its owner: without the capability to
 /// change owners a service could not write to it otherwise.
 fn mount(volume: &str, path: &str) -> Mount {
@@ -147,6 +160,10 @@ fn mount(volume: &str, path: &str) -> Mount {
         read_only: Some(false),
         ..Mount::default()
     }
+}
+
+fn without_copy() -> MountVolumeOptions {
+    MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }
 }
 
 /// Open to whichever user the image runs as, like `/tmp`.
@@ -173,20 +190,35 @@ pub fn network(spec: &NetworkSpec) -> NetworkCreateRequest {
         internal: Some(spec.reach == Reach::Internal),
         attachable: Some(false),
         enable_ipv6: Some(false),
-        options: Some(network_options(spec.reach)),
+        options: Some(network_options(spec)),
         labels: Some(spec.labels.clone().into_iter().collect()),
         ..NetworkCreateRequest::default()
     }
 }
 
+/// Podman takes this option, and does not tell it of a network that is there.
+pub const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
+
+/// Off, containers of a network do not reach each other.
+pub const ICC: &str = "com.docker.network.bridge.enable_icc";
+
 /// Containers of an internal network are there for each other; those of the others only share a bridge.
-pub fn network_options(reach: Reach) -> HashMap<String, String> {
-    let off = |option: &str| (format!("com.docker.network.bridge.{option}"), "false".to_owned());
-    match reach {
+pub fn network_options(spec: &NetworkSpec) -> HashMap<String, String> {
+    let off = |option: &str| (option.to_owned(), "false".to_owned());
+    let mut options = match spec.reach {
         Reach::Internal => HashMap::new(),
-        Reach::Edge => HashMap::from([off("enable_icc"), off("enable_ip_masquerade")]),
-        Reach::Outside => HashMap::from([off("enable_icc")]),
-    }
+        Reach::Edge => HashMap::from([off(ICC), off("com.docker.network.bridge.enable_ip_masquerade")]),
+        Reach::Outside => HashMap::from([off(ICC)]),
+    };
+    options.insert(BRIDGE_NAME.to_owned(), bridge(&spec.name));
+    options
+}
+
+/// The name of a network's Linux interface: always the same, and of the 15 bytes that Linux takes at most.
+fn bridge(network: &str) -> String {
+    let hash = blake3::hash(network.as_bytes());
+    let letters = hash.as_bytes().iter().take(15 - BRIDGES.len()).map(|byte| char::from(b'a' + byte % 26));
+    BRIDGES.chars().chain(letters).collect()
 }
 
 pub fn volume(name: &str, labels: &BTreeMap<String, String>) -> VolumeCreateRequest {
@@ -199,9 +231,9 @@ pub fn volume(name: &str, labels: &BTreeMap<String, String>) -> VolumeCreateRequ
 }
 
 pub fn helper(volume: &str, helper: &Helper) -> ContainerCreateBody {
-    let volume = Mount {
+    let mount = Mount {
         // What the image has there is nobody's data.
-        volume_options: Some(MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }),
+        volume_options: Some(without_copy()),
         ..mount(volume, HELPER_MOUNT)
     };
     ContainerCreateBody {
@@ -211,7 +243,7 @@ pub fn helper(volume: &str, helper: &Helper) -> ContainerCreateBody {
         labels: Some(helper.labels.clone().into_iter().collect()),
         network_disabled: Some(true),
         host_config: Some(HostConfig {
-            mounts: Some(vec![volume]),
+            mounts: Some(vec![mount]),
             network_mode: Some("none".to_owned()),
             cap_drop: Some(vec!["ALL".to_owned()]),
             security_opt: Some(vec!["no-new-privileges".to_owned()]),

@@ -1,6 +1,7 @@
 //! Requests that take a while: output, commands, pulls, archives, events. Each is read as it comes and kept within bounds.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -22,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::connection::Asking;
-use super::{ACTION, LOOK_AGAIN, STALLED, answer, spec};
+use super::{ACTION, LOOK_AGAIN, STALLED, answer, inspect, spec, volume_named};
 use crate::engine::{Credentials, Events, Exec, Executed, Failure, Fault, Helper, PullProgress, Pulled, Result};
 use crate::text::shown;
 
@@ -36,7 +37,7 @@ const CHUNK: usize = 64 << 10;
 pub async fn logs(asking: &Asking, container: &str, most: usize) -> Result<Vec<u8>> {
     // What a terminal prints comes without lengths, and bollard waits for the end of a line however long it is. None of our
     // containers has one.
-    let inspected = asking.ask(asking.client.inspect_container(container, None)).await?;
+    let inspected = inspect(asking, container).await?;
     if inspected.config.and_then(|config| config.tty).unwrap_or_default() {
         return Err(asking.refused("it has a terminal".to_owned()));
     }
@@ -90,8 +91,11 @@ pub async fn exec(asking: &Asking, container: &str, exec: &Exec) -> Result<Execu
     let ended = timeout_at(deadline, async {
         tokio::select! { ended = read => ended, () = feed => Ok(()) }
     });
-    if let Ok(Err(error)) = ended.await {
-        return Err(asking.failed(&error));
+    match ended.await {
+        // Podman breaks off where a command has ended with input left to read. How it ended is asked for all the same.
+        Ok(Err(Error::IOError { err })) if err.kind() == ErrorKind::ConnectionReset => executed.truncated = true,
+        Ok(Err(error)) => return Err(asking.failed(&error)),
+        _ => {}
     }
     // The output may have ended before the command, or go on after it where it left something running.
     loop {
@@ -175,7 +179,7 @@ fn so_far(layers: &mut BTreeMap<String, (u64, u64)>, step: CreateImageInfo) -> P
 
 /// Makes a container to reach a volume through.
 pub async fn helper(asking: &Asking, volume: &str, helper: &Helper) -> Result<String> {
-    asking.ask(asking.client.inspect_volume(volume)).await?;
+    volume_named(asking, volume).await?;
     let options = CreateContainerOptions { name: Some(helper.name.clone()), platform: String::new() };
     let made = asking.client.create_container(Some(options), spec::helper(volume, helper));
     Ok(asking.within(ACTION, made).await?.id)
