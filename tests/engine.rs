@@ -18,7 +18,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use lodger::engine::docker::{Address, Docker};
-use lodger::engine::{Container, ContainerSpec, Engine, Exec, Executed, Fault, NetworkSpec, Reach, Status};
+use lodger::engine::{Container, ContainerSpec, Engine, Exec, Executed, Fault, Helper, NetworkSpec, Reach, Status};
 
 use crate::mutual_tls::MutualTls;
 use crate::support::run;
@@ -53,7 +53,7 @@ mod on_docker {
         }
         volumes {
             volumes_are_made_once content_goes_out_and_in failed_archives_leave_no_helper what_is_kept_is_measured
-            what_is_only_read_is_as_it_was_given what_a_killed_host_was_at_holds_no_volume
+            what_is_only_read_is_as_it_was_given a_helper_that_is_left_has_its_name_and_labels
         }
     }
 }
@@ -94,7 +94,7 @@ mod over_tls {
     }
 }
 
-fn socket() -> PathBuf {
+pub fn socket() -> PathBuf {
     let host = std::env::var("DOCKER_HOST").ok();
     let path = host.as_deref().and_then(|host| host.strip_prefix("unix://"));
     PathBuf::from(path.unwrap_or("/var/run/docker.sock"))
@@ -189,6 +189,13 @@ impl Bench {
         let name = self.name(name);
         self.engine.create_volume(&name, &self.labels()).await.unwrap();
         name
+    }
+
+    /// Each with a name of its own.
+    fn helper(&self, image: &str) -> Helper {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = self.name(&format!("helper-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
+        Helper { name, image: image.to_owned(), labels: self.labels() }
     }
 
     async fn container(&self, name: &str) -> Container {

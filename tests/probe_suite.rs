@@ -88,6 +88,7 @@ probes! {
     secret_echo => shown::the_secret_appears_nowhere,
     services_crowd => guests::a_few_commands_at_a_time,
     services_endless => guests::a_command_that_does_not_end_is_ended,
+    services_endpoint => guests::a_port_that_another_has_taken_is_not_dialled,
     services_exec => guests::commands_are_bounded,
     services_reach => guests::only_its_own_services,
     services_stuck => guests::what_fails_open_leaves_nothing_on_the_engine,

@@ -4,12 +4,14 @@
     reason = "the tests look at the engine from outside, and use services as apps do"
 )]
 
+mod cut_off;
 mod disk;
 mod faults;
 mod guard;
 pub mod guests;
 mod images;
 mod kill_points;
+mod lost;
 mod oakestra;
 mod outages;
 mod podman;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lodger::engine::docker::{Address, Docker};
-use lodger::engine::{ContainerSpec, Credentials, Engine, Exec, Fault, NetworkSpec, Reach};
+use lodger::engine::{ContainerSpec, Credentials, Engine, Exec, Fault, Helper, NetworkSpec, Reach};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -80,7 +80,7 @@ async fn every_method_says(docker: &Docker, socket: &Path) {
     let (labels, exec) = (BTreeMap::new(), Exec { timeout: Duration::from_secs(1), ..Exec::default() });
     let spec = ContainerSpec { name: "x".into(), memory_bytes: 1, nano_cpus: 1, pids: 1, ..ContainerSpec::default() };
     let network = NetworkSpec { name: "x".into(), ..NetworkSpec::default() };
-    let mut archive = Vec::new();
+    let (helper, mut archive) = (Helper::default(), Vec::new());
     let failures = [
         docker.about().await.err(),
         docker.image("x").await.err(),
@@ -102,8 +102,8 @@ async fn every_method_says(docker: &Docker, socket: &Path) {
         docker.volumes("x", "y").await.err(),
         docker.remove_volume("x").await.err(),
         docker.disk_usage().await.err(),
-        docker.export_volume("x", "x", &mut archive).await.err(),
-        docker.import_volume("x", "x", Box::new(&b""[..])).await.err(),
+        docker.export_volume("x", &helper, &mut archive).await.err(),
+        docker.import_volume("x", &helper, Box::new(&b""[..])).await.err(),
         docker.events("x", "y").await.err(),
     ];
     for failure in failures {

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::{Cursor, Read as _};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use lodger::engine::{CAPABILITIES, Fault, Volume};
-use tokio::io::{AsyncRead, ReadBuf};
+use lodger::engine::{CAPABILITIES, Fault, Status, Volume};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
 use super::{Bench, LABEL, SHELL, fault};
 
@@ -45,7 +47,10 @@ pub async fn what_is_only_read_is_as_it_was_given(bench: &Bench) {
         archive.append_data(&mut header, name, name.as_bytes()).unwrap();
     }
     let archive = archive.into_inner().unwrap();
-    engine.import_volume(&volume, &bench.image(SHELL).await, Box::new(Cursor::new(archive))).await.unwrap();
+    engine
+        .import_volume(&volume, &bench.helper(&bench.image(SHELL).await), Box::new(Cursor::new(archive)))
+        .await
+        .unwrap();
     let mounts = BTreeMap::from([(volume.clone(), "/run/given".to_owned())]);
     let reader = bench.start("reader", SHELL, |spec| {
         spec.read_only_volumes = mounts;
@@ -67,26 +72,9 @@ pub async fn what_is_only_read_is_as_it_was_given(bench: &Bench) {
     let spec = bench.spec("covered", SHELL, |spec| spec.read_only_volumes = mounts).await;
     engine.create(&spec).await.unwrap();
     let mut exported = Vec::new();
-    engine.export_volume(&empty, &bench.image(SHELL).await, &mut exported).await.unwrap();
+    engine.export_volume(&empty, &bench.helper(&bench.image(SHELL).await), &mut exported).await.unwrap();
     let entries = tar::Archive::new(Cursor::new(&exported)).entries().unwrap().count();
     assert_eq!(entries, 1, "the directory itself");
-}
-
-pub async fn what_a_killed_host_was_at_holds_no_volume(bench: &Bench) {
-    let engine = &bench.engine;
-    let (volume, other) = (bench.volume("data").await, bench.volume("other").await);
-    for (name, of) in [("left", &volume), ("other-left", &other)] {
-        let mounts = BTreeMap::from([(of.clone(), "/volume".to_owned())]);
-        let left = bench.spec(name, SHELL, |spec| {
-            spec.volumes = mounts;
-            spec.labels.insert("lodger.helper".to_owned(), of.clone());
-        });
-        engine.create(&left.await).await.unwrap();
-    }
-    engine.remove_volume(&volume).await.unwrap();
-    assert_eq!(engine.volume(&volume).await.unwrap(), None);
-    let left = bench.mine().await;
-    assert!(matches!(&left[..], [one] if one.labels["lodger.helper"] == other), "only its own: {left:?}");
 }
 
 pub async fn content_goes_out_and_in(bench: &Bench) {
@@ -106,7 +94,7 @@ pub async fn content_goes_out_and_in(bench: &Bench) {
     bench.says(&shell, "echo kept > /to/kept; echo old > /to/big").await;
 
     let mut archive = Vec::new();
-    let bytes = engine.export_volume(&from, &image, &mut archive).await.unwrap();
+    let bytes = engine.export_volume(&from, &bench.helper(&image), &mut archive).await.unwrap();
     assert_eq!(bytes, archive.len() as u64);
     let mut names = Vec::new();
     for entry in tar::Archive::new(Cursor::new(&archive)).entries().unwrap() {
@@ -124,7 +112,7 @@ pub async fn content_goes_out_and_in(bench: &Bench) {
     names.sort();
     assert_eq!(names, ["big", "dir", "dir/file", "link"]);
 
-    engine.import_volume(&to, &image, Box::new(Cursor::new(archive))).await.unwrap();
+    engine.import_volume(&to, &bench.helper(&image), Box::new(Cursor::new(archive))).await.unwrap();
     let there = "cd /to; cat dir/file kept link; stat -c '%a %u %g' dir/file; stat -c %s big; ls";
     assert_eq!(bench.says(&shell, there).await, "hello\nkept\nhello\n640 7 8\n3145728\nbig\ndir\nkept\nlink");
 
@@ -184,19 +172,58 @@ pub async fn failed_archives_leave_no_helper(bench: &Bench) {
     let image = bench.image(SHELL).await;
     let volume = bench.volume("data").await;
     let missing = bench.name("missing");
-    assert_eq!(fault(engine.export_volume(&missing, &image, &mut Vec::new()).await), Fault::NotFound);
-    assert_eq!(fault(engine.import_volume(&missing, &image, Box::new(&b""[..])).await), Fault::NotFound);
-    let no_image = format!("sha256:{}", "0".repeat(64));
+    let helper = bench.helper(&image);
+    assert_eq!(fault(engine.export_volume(&missing, &helper, &mut Vec::new()).await), Fault::NotFound);
+    assert_eq!(fault(engine.import_volume(&missing, &helper, Box::new(&b""[..])).await), Fault::NotFound);
+    let no_image = bench.helper(&format!("sha256:{}", "0".repeat(64)));
     assert_eq!(fault(engine.export_volume(&volume, &no_image, &mut Vec::new()).await), Fault::NotFound);
-    assert_eq!(fault(engine.import_volume(&volume, &image, Box::new(&[7_u8; 9000][..])).await), Fault::Refused);
+    assert_eq!(fault(engine.import_volume(&volume, &helper, Box::new(&[7_u8; 9000][..])).await), Fault::Refused);
     let broken = Broken(Cursor::new(vec![0; 100]));
-    let failure = engine.import_volume(&volume, &image, Box::new(broken)).await.unwrap_err();
+    let failure = engine.import_volume(&volume, &helper, Box::new(broken)).await.unwrap_err();
     assert!(failure.fault == Fault::Refused && failure.message.contains("the disk is gone"), "{failure}");
     // Written to where there is no room.
     let mut small = [0_u8; 10];
     let mut room = Cursor::new(&mut small[..]);
-    assert_eq!(fault(engine.export_volume(&volume, &image, &mut room).await), Fault::Refused);
+    assert_eq!(fault(engine.export_volume(&volume, &helper, &mut room).await), Fault::Refused);
     engine.remove_volume(&volume).await.unwrap();
     engine.create_volume(&missing, &bench.labels()).await.unwrap();
     engine.remove_volume(&missing).await.unwrap();
+}
+
+/// Somebody who does not get on, and whose disk is not full either.
+struct Stuck(Arc<Notify>);
+
+impl AsyncWrite for Stuck {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.0.notify_one();
+        Poll::Pending
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+pub async fn a_helper_that_is_left_has_its_name_and_labels(bench: &Bench) {
+    let engine = &bench.engine;
+    let helper = bench.helper(&bench.image(SHELL).await);
+    let volume = bench.volume("data").await;
+    let begun = Arc::new(Notify::new());
+    let mut stuck = Stuck(begun.clone());
+    tokio::select! {
+        exported = engine.export_volume(&volume, &helper, &mut stuck) => panic!("{exported:?}"),
+        () = begun.notified() => {}
+    }
+    let left = bench.container(&helper.name).await;
+    assert_eq!((&left.labels[LABEL], left.status), (&bench.label, Status::Created));
+    assert_eq!(fault(engine.remove_volume(&volume).await), Fault::Conflict);
+    // It is in the way of no other.
+    assert!(engine.export_volume(&volume, &bench.helper(&helper.image), &mut Vec::new()).await.is_ok());
+    assert_eq!(bench.mine().await.len(), 1);
+    engine.remove(&left.id).await.unwrap();
+    engine.remove_volume(&volume).await.unwrap();
 }

@@ -28,6 +28,8 @@ fn of_many_calls_the_newest_are_kept() {
 fn calls_that_are_too_old_go_however_few_they_are() {
     let lab = Lab::new();
     let name = lab.well_behaved(|_| ());
+    // So few that they are looked through after every 256th.
+    lab.policy("[retention]\ncalls = 1000\n");
     let store = rusqlite::Connection::open(lab.home().join("lodger.db")).unwrap();
     // As if it had been made in 1999.
     store

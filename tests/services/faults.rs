@@ -1,5 +1,6 @@
 //! What goes wrong with services, and how it ends: in a stated state, with a message that names the service, and a way back.
 
+use std::net::TcpListener;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -7,7 +8,7 @@ use serde_json::{Value, json};
 use super::{Site, docker, web};
 use crate::support::until;
 
-fn service(image: &str, ready: Value) -> Value {
+pub fn service(image: &str, ready: Value) -> Value {
     json!([{ "service_name": "main", "image": image, "ready": ready }])
 }
 
@@ -114,6 +115,27 @@ fn a_crashed_service_is_started_again_later_each_time_and_its_sibling_is_left_al
     assert_eq!(site.lab.json(&["reconcile"]), json!([]));
     assert_eq!(site.state(&addon), "enabled");
     assert_eq!(started(sibling), before, "the sibling was not touched");
+}
+
+#[test]
+fn a_port_that_was_taken_is_waited_for() {
+    let site = Site::new();
+    let addon = site.install("web", json!([web("one")]));
+    site.lodger(&["enable", &addon]).ok();
+    let container = site.has("containers").remove(0);
+    let published = docker(&["port", &container, "8080"]);
+    docker(&["stop", &container]);
+    let other = TcpListener::bind(published.trim()).unwrap();
+    // As often as a service may end before it is left alone, and once more.
+    for _ in 0..6 {
+        let repaired = site.lodger(&["--json", "reconcile"]).exits(1).json();
+        let why = repaired[0]["why"].as_str().unwrap();
+        assert!(why.contains("address already in use"), "{why}");
+        assert_eq!(site.state(&addon), "degraded");
+    }
+    drop(other);
+    assert_eq!(site.lab.json(&["reconcile"])[0]["what"], "started");
+    assert_eq!((site.state(&addon).as_str(), docker(&["port", &container, "8080"])), ("enabled", published));
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! Hostile guests and their own services: what `lodger:addon/services` refuses, bounds and ends. Each probe asserts; its test
 //! is named in `../probe_suite.rs`, and is here because it needs an engine.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
+use std::process::Command;
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use lodger::Outcome;
 use serde_json::{Value, json};
 
-use super::{Site, docker};
-use crate::support::{addon, id};
+use super::{Site, docker, web};
+use crate::support::{addon, id, run, until};
 
 /// The manifest of a probe that uses `services`, all of the small image that waits for commands.
 fn manifest(probe: &str, deadline_ms: u64, services: &[Value]) -> Value {
@@ -100,7 +104,7 @@ pub async fn a_command_that_does_not_end_is_ended(probe: &str) {
     // Only what runs: one that is being made is listed before it can be asked about.
     let label = format!("label=lodger.addon={addon}");
     let running = || docker(&["ps", "--quiet", "--filter", &label]).trim().to_owned();
-    let container = crate::support::until(|| Some(running()).filter(|id| !id.is_empty()));
+    let container = until(|| Some(running()).filter(|id| !id.is_empty()));
     let first = started_at(&container);
     // On a machine that is busy the restart itself may take longer than the call.
     let ran = enabling.wait();
@@ -111,21 +115,137 @@ pub async fn a_command_that_does_not_end_is_ended(probe: &str) {
     assert_eq!(site.lab.json(&["reconcile"]), json!([]), "it runs as it should");
 }
 
+/// An `enable` that hangs in a command that never ends, with the container it is at work in.
+async fn endless(site: &Site, enabling: impl Future<Output = ()>) -> String {
+    let label = format!("label=lodger.addon={}/probe", site.namespace);
+    let at_work = tokio::task::spawn_blocking(move || {
+        until(|| {
+            let running = docker(&["ps", "--quiet", "--filter", &label]).trim().to_owned();
+            let output = Command::new("docker").args(["top", &running]).output().unwrap();
+            String::from_utf8_lossy(&output.stdout).contains("yes").then_some(running)
+        })
+    });
+    tokio::select! { () = enabling => panic!("it has ended"), container = at_work => container.unwrap() }
+}
+
+/// Looks after the services, and sees that this has ended the command.
+fn ended_by_reconciling(site: &Site, container: &str) {
+    let first = started_at(container);
+    assert!(docker(&["top", container]).contains("yes"), "nobody else has ended it");
+    let repaired = site.lab.json(&["reconcile"]);
+    let [repair] = &repaired.as_array().unwrap()[..] else { panic!("{repaired}") };
+    assert_eq!(
+        (&repair["what"], &repair["why"]),
+        (&json!("restarted"), &json!("a command in it had outlived its call"))
+    );
+    assert_ne!(started_at(container), first);
+    assert!(!docker(&["top", container]).contains("yes"));
+    assert_eq!(site.lab.json(&["reconcile"]), json!([]), "once");
+}
+
+#[test]
+fn a_command_whose_host_was_killed_is_ended_by_whoever_looks_next() {
+    let (site, addon) = installed("services_endless", 120_000, &[json!({ "service_name": "main" })]);
+    let enabling = site.lab.start(&["enable", &addon]);
+    let container = run(endless(&site, std::future::pending()));
+    enabling.kill();
+    ended_by_reconciling(&site, &container);
+}
+
+#[test]
+fn a_command_whose_call_was_dropped_is_ended_by_whoever_looks_next() {
+    let (site, addon) = installed("services_endless", 120_000, &[json!({ "service_name": "main" })]);
+    let container = run(async {
+        let host = site.lab.host().await;
+        let addon = addon.parse().unwrap();
+        endless(&site, async { drop(host.enable(&addon).await) }).await
+    });
+    ended_by_reconciling(&site, &container);
+    // The next one that uses the service, too; and a container that goes takes the command with it.
+    let mut first = String::new();
+    for _ in 0..2 {
+        let enabling = site.lab.start(&["enable", &addon]);
+        until(|| (started_at(&container) != first).then_some(()));
+        run(endless(&site, std::future::pending()));
+        enabling.kill();
+        first = started_at(&container);
+    }
+    site.lodger(&["disable", &addon]).ok();
+    site.lodger(&["uninstall", &addon]).ok();
+    site.has_nothing();
+    assert_eq!(std::fs::read_dir(site.lab.home().join("locks/commands")).unwrap().count(), 0);
+}
+
 pub async fn a_few_commands_at_a_time(probe: &str) {
     let (site, name) = installed(probe, 60_000, &[json!({ "service_name": "main", "start": "manual" })]);
     site.lodger(&["enable", &name]).ok();
     site.lodger(&["add", "shop", &name]).ok();
+    let container = site.has("containers").remove(0);
+    let first = started_at(&container);
     let (host, shop, addon) = (site.lab.host().await, id("shop"), addon(&name));
     let seen = async || match host.url(&shop, &addon, None).await.unwrap() {
         Outcome::Completed(url) => url.strip_prefix("seen://").unwrap().parse::<usize>().unwrap(),
         other => panic!("{other:?}"),
     };
     let began = Instant::now();
-    let seen = tokio::join!(seen(), seen(), seen(), seen(), seen(), seen(), seen());
-    let seen: [usize; 7] = seen.into();
+    // Whoever looks after services meanwhile leaves alone what is at work.
+    let notes = site.lab.home().join("locks/commands");
+    let looking = async {
+        let at_work = move || until(|| std::fs::read_dir(&notes).unwrap().next().map(drop));
+        tokio::task::spawn_blocking(at_work).await.unwrap();
+        assert!(host.reconcile(None).await.unwrap().is_empty());
+    };
+    let seen = tokio::join!(seen(), seen(), seen(), seen(), seen(), seen(), seen(), looking);
+    let seen: [usize; 7] = [seen.0, seen.1, seen.2, seen.3, seen.4, seen.5, seen.6];
+    assert_eq!(started_at(&container), first);
     let most = seen.into_iter().max().unwrap();
     assert!((2..=4).contains(&most), "{seen:?}");
     assert!(began.elapsed().as_secs() >= 2, "one round after the other");
+}
+
+/// The guest asks this server, which it is granted, to have done what it is about to test.
+pub async fn a_port_that_another_has_taken_is_not_dialled(probe: &str) {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let authority = format!("localhost:{}", server.local_addr().unwrap().port());
+    let site = Site::with_policy(&format!("network = [\"{authority}\"]\nnetwork_addresses = [\"127.0.0.1/32\"]\n"));
+    let mut manifest = manifest(probe, 120_000, &[web("main")]);
+    manifest["capabilities"]["network"] = json!([authority]);
+    manifest["settings"] = json!({ "TARGET": { "default": authority } });
+    let addon = site.install_with(manifest);
+    let enabling = site.lab.start(&["enable", &addon]);
+    let containers = until(|| Some(site.has("containers")).filter(|found| !found.is_empty()));
+    let (tell, told) = channel();
+    std::thread::spawn(move || {
+        let container = &containers[0];
+        let asked = answer(&server, || {
+            let published = docker(&["port", container, "8080"]);
+            docker(&["stop", container]);
+            let other = TcpListener::bind(published.trim()).unwrap();
+            other.set_nonblocking(true).unwrap();
+            other
+        });
+        answer(&server, || {
+            let nobody = asked.accept().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+            tell.send(nobody).unwrap();
+            drop(asked);
+            docker(&["start", container]);
+        });
+    });
+    let ran = enabling.wait();
+    assert_eq!(ran.code, 0, "{ran:?} {}", site.lodger(&["logs", &addon]).stdout);
+    assert!(told.recv().unwrap(), "somebody has connected to what took the port");
+    let logs = site.lodger(&["logs", &addon]).ok().stdout;
+    assert!(logs.contains("its engine does not say that the service still runs there"), "{logs}");
+}
+
+/// Does `work` when it is asked, and answers then.
+fn answer<T>(server: &TcpListener, work: impl FnOnce() -> T) -> T {
+    let (mut stream, _) = server.accept().unwrap();
+    let mut head = [0; 1024];
+    assert!(stream.read(&mut head).unwrap() > 0);
+    let done = work();
+    stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").unwrap();
+    done
 }
 
 #[test]

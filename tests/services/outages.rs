@@ -80,6 +80,43 @@ fn an_engine_killed_while_a_resource_goes_is_cleaned_up_after() {
 }
 
 #[test]
+fn an_engine_without_room_says_so_and_is_used_again_when_it_has_some() {
+    let engine = PrivateEngine::with_disk(Some("64m"), &["--iptables=false"], &["lodger-test/web:1"]);
+    let site = engine.site();
+    let addon = site.install("web", json!([web("one")]));
+    let no_room = |said: &str| assert!(said.contains("no space left on device"), "{said}");
+
+    engine.fill();
+    let error = site.lodger(&["--json", "enable", &addon]).fails_with(4, "engine");
+    no_room(error["message"].as_str().unwrap());
+    assert_eq!((site.state(&addon).as_str(), engine.containers()), ("failed{enable}", 0));
+    engine.empty();
+    site.lodger(&["enable", &addon]).ok();
+
+    let listed = engine.docker().args(["ps", "--quiet"]).output().unwrap();
+    let container = String::from_utf8(listed.stdout).unwrap().trim().to_owned();
+    assert!(engine.docker().args(["rm", "--force", &container]).output().unwrap().status.success());
+    engine.fill();
+    let repaired = site.lodger(&["--json", "reconcile"]).exits(1).json();
+    assert_eq!(repaired[0]["what"], "failed", "{repaired}");
+    no_room(repaired[0]["why"].as_str().unwrap());
+    assert_eq!((site.state(&addon).as_str(), engine.containers()), ("degraded", 0));
+    engine.empty();
+    assert_eq!(site.lab.json(&["reconcile"])[0]["what"], "made");
+    assert_eq!((site.state(&addon).as_str(), site.lab.json(&["reconcile"])), ("enabled", json!([])));
+
+    // Whatever can go without room goes, and the rest when there is some.
+    engine.fill();
+    let ran = site.lodger(&["disable", &addon]);
+    assert!(ran.code == 0 || ran.stderr.contains("no space left on device"), "{ran:?}");
+    assert_eq!((site.state(&addon).as_str(), engine.containers()), ("installed", 0));
+    engine.empty();
+    site.lodger(&["disable", &addon]).ok();
+    site.lodger(&["uninstall", &addon]).ok();
+    engine.is_empty();
+}
+
+#[test]
 fn an_engine_without_addresses_for_a_network_says_what_gives_it_more() {
     // One for the engine's own network, one for that of apps.
     let options = &["--iptables=false", "--default-address-pool", "base=10.201.0.0/24,size=25"];

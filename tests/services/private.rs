@@ -16,6 +16,8 @@ pub struct PrivateEngine {
     dir: TempDir,
     options: &'static [&'static str],
     daemon: Option<Child>,
+    /// The size of a disk of its own, which is gone with the daemon.
+    disk: Option<&'static str>,
 }
 
 impl PrivateEngine {
@@ -25,7 +27,12 @@ impl PrivateEngine {
     }
 
     pub fn with(options: &'static [&'static str], images: &[&str]) -> PrivateEngine {
-        let mut engine = PrivateEngine { dir: TempDir::new().unwrap(), options, daemon: None };
+        PrivateEngine::with_disk(None, options, images)
+    }
+
+    pub fn with_disk(disk: Option<&'static str>, options: &'static [&'static str], images: &[&str]) -> PrivateEngine {
+        let mut engine = PrivateEngine { dir: TempDir::new().unwrap(), options, daemon: None, disk };
+        std::fs::create_dir(engine.path("data")).unwrap();
         engine.start();
         let mut save = Command::new("docker").arg("save").args(images).stdout(Stdio::piped()).spawn().unwrap();
         let loaded = engine.docker().arg("load").stdin(save.stdout.take().unwrap()).output().unwrap();
@@ -57,9 +64,18 @@ impl PrivateEngine {
 
     pub fn start(&mut self) {
         let log = std::fs::File::create(self.path("log")).unwrap();
+        let (worlds, disk) = match self.disk {
+            Some(size) => {
+                let mount = format!("mount -t tmpfs -o size={size} tmpfs {} && ", self.path("data").display());
+                (&["--net", "--mount"][..], mount)
+            }
+            None => (&["--net"][..], String::new()),
+        };
         // In a network of its own: two daemons in one take each other's bridges away.
         let daemon = Command::new("unshare")
-            .args(["--net", "dockerd", "--host", &format!("unix://{}", self.socket())])
+            .args(worlds)
+            .args(["sh", "-c", &format!("{disk}exec dockerd \"$@\""), "dockerd"])
+            .args(["--host", &format!("unix://{}", self.socket())])
             .args(self.options)
             .args(["--data-root".as_ref(), self.path("data").as_os_str()])
             .args(["--exec-root".as_ref(), self.path("exec").as_os_str()])
@@ -92,6 +108,22 @@ impl PrivateEngine {
         daemon.wait().unwrap();
         // Its containerd goes with it, and where nobody asks how it ended, the next daemon takes it for running.
         let _ = std::fs::remove_file(self.path("exec/containerd/containerd.pid"));
+    }
+
+    /// What takes up all that is left of its disk, as the daemon sees it.
+    fn filling(&self) -> PathBuf {
+        let world = PathBuf::from(format!("/proc/{}/root", self.process()));
+        world.join(self.path("data").strip_prefix("/").unwrap()).join("filling")
+    }
+
+    pub fn fill(&self) {
+        let mut file = std::fs::File::create(self.filling()).unwrap();
+        let full = std::io::copy(&mut std::io::repeat(0), &mut file).unwrap_err();
+        assert_eq!(full.kind(), std::io::ErrorKind::StorageFull);
+    }
+
+    pub fn empty(&self) {
+        std::fs::remove_file(self.filling()).unwrap();
     }
 
     pub fn containers(&self) -> usize {

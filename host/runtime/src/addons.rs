@@ -287,6 +287,11 @@ impl Host {
     pub async fn disable(&self, id: &AddonId, force: bool) -> Result<Done<()>> {
         let locked = self.lock(id).await?;
         if !self.check_disable(&locked, force)? {
+            // One that was cut off has left something.
+            if let Err(error) = self.tidy(&locked).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(addon = locked.addon.name, error, "services of a disabled addon are left to be removed");
+            }
             return Ok(Done::already(()));
         }
         let mut failed_open = Vec::new();
@@ -322,8 +327,9 @@ impl Host {
     async fn disable_and_stop(&self, locked: &Locked) -> Result<Done<()>> {
         let id = &locked.addon.id;
         if !locked.addon.grant.hooks.contains(&HookName::Disable) {
+            self.services.answer(id).await?;
+            self.store.disabled(id)?;
             self.services.end(id, None, Wanted::Stopped).await?;
-            self.store.set_addon_state(id, &AddonState::Installed)?;
             return Ok(Done::without_call(()));
         }
         let call = self.call_locked(locked, HookRequest::Disable, None).await?;

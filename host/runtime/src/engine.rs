@@ -70,20 +70,25 @@ pub trait Engine: Send + Sync {
     async fn create_volume(&self, name: &str, labels: &BTreeMap<String, String>) -> Result<()>;
     async fn volume(&self, name: &str) -> Result<Option<Volume>>;
     async fn volumes(&self, label: &str, value: &str) -> Result<Vec<Volume>>;
-    /// A container that a killed host has left of an export or import is no use of the volume, and goes with it.
     async fn remove_volume(&self, name: &str) -> Result<()>;
 
     /// What all containers and volumes take of the disk, in one question. An engine walks through every file of them to
     /// answer it: ask seldom.
     async fn disk_usage(&self) -> Result<DiskUsage>;
 
-    /// Writes the content of a volume as a tar archive, through a container of `image` that is never started. Returns its
-    /// bytes.
-    async fn export_volume(&self, volume: &str, image: &str, to: &mut (dyn AsyncWrite + Send + Unpin)) -> Result<u64>;
+    /// Writes the content of a volume as a tar archive, and returns its bytes. A host that dies meanwhile, or drops the
+    /// future, leaves the helper.
+    async fn export_volume(
+        &self,
+        volume: &str,
+        helper: &Helper,
+        to: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<u64>;
 
     /// Unpacks a tar archive into a volume, in the same way. Whatever the volume held stays where the archive does not
     /// name it.
-    async fn import_volume(&self, volume: &str, image: &str, from: Box<dyn AsyncRead + Send + Unpin>) -> Result<()>;
+    async fn import_volume(&self, volume: &str, helper: &Helper, from: Box<dyn AsyncRead + Send + Unpin>)
+    -> Result<()>;
 
     /// What happens to containers with a label of this value, from now on, until the engine goes away.
     async fn events(&self, label: &str, value: &str) -> Result<Events>;
@@ -330,6 +335,16 @@ pub struct DiskUsage {
     /// bounded ([`LOG_FILE_BYTES`]).
     pub containers: BTreeMap<String, u64>,
     pub volumes: BTreeMap<String, u64>,
+}
+
+/// A container that is never started: a way to a volume's content that every engine has. Whoever asks for it names and
+/// labels it, so that one that was left is known for what it is.
+#[derive(Clone, Debug, Default)]
+pub struct Helper {
+    pub name: String,
+    /// An image the engine has, by id. Nothing of it is run or seen.
+    pub image: String,
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Something happened to a container.

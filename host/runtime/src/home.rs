@@ -7,7 +7,7 @@
 //! addons/<ns>/<name>/<version>/   addon.json, component.wasm, files/ (the guest's /addon)
 //! data/<ns>/<name>/           the guest's /data
 //! cache/                      compiled code
-//! locks/                      one file per addon
+//! locks/                      one file per addon; commands/ has one per command at work in a service
 //! snapshots/<ns>/<name>/<version>/   what an earlier version had
 //! ```
 //!
@@ -94,7 +94,7 @@ impl Home {
         let read_only = |error: &std::io::Error| {
             matches!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied)
         };
-        for name in ["addons", "data", "cache", "locks", "snapshots"] {
+        for name in ["addons", "data", "cache", "locks", "locks/commands", "snapshots"] {
             match private_dir(&root.join(name)) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) if read_only(&error) => {
@@ -122,6 +122,11 @@ impl Home {
     pub fn lock_path(&self, addon: &AddonId) -> PathBuf {
         // Ids hold no dots: the name is unambiguous.
         self.root.join("locks").join(format!("{}.{}", addon.namespace, addon.name))
+    }
+
+    pub fn commands(&self) -> PathBuf {
+        // No addon's lock has this name: theirs have a dot.
+        self.root.join("locks/commands")
     }
 
     pub fn policy(&self) -> Result<Policy> {

@@ -3,13 +3,17 @@
 //! Every host function that dials asks [`Network::route`] first, and counts what it moves in [`Traffic`]. All that is in
 //! flight is held by the call's store, so that nothing of it outlives the call.
 
+mod endpoints;
+
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
+
+pub(crate) use endpoints::{Endpoint, Endpoints, Runs};
 
 use crate::guest_log::GuestLog;
 use crate::limits::{Limit, Limits};
@@ -26,48 +30,11 @@ pub(crate) struct Reach {
     pub endpoints: Option<Endpoints>,
 }
 
-/// Where the addon's own services are reached, beside what is granted. Clones share it: whoever starts, verifies and stops
-/// instances keeps it true while the call runs, since it is asked anew at every connection.
-#[derive(Clone, Default)]
-pub(crate) struct Endpoints(Arc<Mutex<Vec<Endpoint>>>);
-
-/// Exactly this address and port of a running, verified instance may be dialled, whatever kind of address it is.
-#[derive(Clone, Debug)]
-pub(crate) struct Endpoint {
-    /// A host that stands for the address, at the same port.
-    pub name: Option<String>,
-    pub address: SocketAddr,
-}
-
-impl Endpoints {
-    pub fn add(&self, endpoint: Endpoint) {
-        self.remove(endpoint.address);
-        self.lock().push(endpoint);
-    }
-
-    pub fn remove(&self, address: SocketAddr) {
-        self.lock().retain(|endpoint| endpoint.address != address);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Endpoint>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn has(&self, address: SocketAddr) -> bool {
-        self.lock().iter().any(|endpoint| endpoint.address == address)
-    }
-
-    fn named(&self, host: &str) -> Vec<SocketAddr> {
-        let is_named =
-            |endpoint: &&Endpoint| endpoint.name.as_deref().is_some_and(|name| name.eq_ignore_ascii_case(host));
-        self.lock().iter().filter(is_named).map(|endpoint| endpoint.address).collect()
-    }
-}
-
 /// How something that may be dialled is dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     Granted(Destination),
+    /// Once [`Dialable::may`] has said so.
     Endpoint(SocketAddr),
 }
 
@@ -110,12 +77,23 @@ impl Traffic {
 pub(crate) struct Dialable {
     found: Arc<Mutex<BTreeSet<SocketAddr>>>,
     endpoints: Option<Endpoints>,
+    log: GuestLog,
 }
 
 impl Dialable {
-    pub fn has(&self, address: SocketAddr) -> bool {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner).contains(&address);
-        found || self.endpoints.as_ref().is_some_and(|endpoints| endpoints.has(address))
+    /// Whether an address may be connected to now. That a service of its own runs there no more is told in the call's log.
+    pub async fn may(&self, address: SocketAddr) -> bool {
+        if self.found.lock().unwrap_or_else(PoisonError::into_inner).contains(&address) {
+            return true;
+        }
+        let Some(endpoints) = self.endpoints.as_ref().filter(|endpoints| endpoints.has(address)) else { return false };
+        let runs = endpoints.runs_at(address).await;
+        if !runs {
+            self.log.note(&format!(
+                "`{address}` is not connected to: its engine does not say that the service still runs there"
+            ));
+        }
+        runs
     }
 
     fn add(&self, address: SocketAddr) {
@@ -152,7 +130,7 @@ impl Network {
                 hit: OnceLock::new(),
             }),
             destinations: reach.destinations,
-            dialable: Dialable { found: Arc::default(), endpoints: reach.endpoints },
+            dialable: Dialable { found: Arc::default(), endpoints: reach.endpoints, log: log.clone() },
             slots: Arc::new(Semaphore::new(slots)),
             sockets: HashMap::new(),
             log,
@@ -263,6 +241,8 @@ pub(crate) fn note(log: &GuestLog, error: &DialError) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use super::*;
 
     fn network(destinations: &[&str], endpoints: Option<Endpoints>) -> Network {
@@ -289,23 +269,27 @@ mod tests {
         assert!(network.ports_of("stolen-data.example.com").is_empty());
     }
 
-    #[test]
-    fn an_endpoint_is_one_address_and_port_while_it_is_there() {
+    #[tokio::test]
+    async fn an_endpoint_is_one_address_and_port_while_its_service_runs() {
         let endpoints = Endpoints::default();
         let network = network(&[], Some(endpoints.clone()));
         let dialable = network.dialable().unwrap();
         let address: SocketAddr = "127.0.0.1:16001".parse().unwrap();
         assert_eq!(network.route("redis", 16001), None);
-        endpoints.add(Endpoint { name: Some("redis".to_owned()), address });
+        let up = Arc::new(AtomicBool::new(true));
+        let asked = up.clone();
+        let runs: Runs = Arc::new(move || Box::pin(std::future::ready(asked.load(Ordering::Relaxed))));
+        endpoints.add(Endpoint { name: Some("redis".to_owned()), address, runs });
         for host in ["redis", "127.0.0.1"] {
             assert_eq!(network.route(host, 16001), Some(Route::Endpoint(address)), "{host}");
             assert_eq!(network.route(host, 16002), None, "{host}");
         }
         assert_eq!(network.endpoints_of("redis"), [address.ip()]);
-        assert!(dialable.has(address) && !dialable.has("127.0.0.1:16002".parse().unwrap()));
-        endpoints.remove(address);
-        assert!(!dialable.has(address));
-        assert_eq!(network.route("redis", 16001), None);
+        assert!(dialable.may(address).await && !dialable.may("127.0.0.1:16002".parse().unwrap()).await);
+        up.store(false, Ordering::Relaxed);
+        assert!(!dialable.may(address).await);
+        up.store(true, Ordering::Relaxed);
+        assert!(dialable.may(address).await);
     }
 
     #[test]

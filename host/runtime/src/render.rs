@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::engine::{Container, ContainerSpec, NetworkSpec, Published, Reach};
+use crate::engine::{Container, ContainerSpec, Helper, NetworkSpec, Published, Reach};
 use crate::grant::ServiceGrant;
 use crate::id::{AddonId, Id};
 use crate::key::Key;
@@ -19,6 +19,8 @@ pub(crate) const LABEL_ADDON: &str = "lodger.addon";
 pub(crate) const LABEL_SERVICE: &str = "lodger.service";
 pub(crate) const LABEL_RESOURCE: &str = "lodger.resource";
 pub(crate) const LABEL_SPEC: &str = "lodger.spec";
+/// On a container through which a volume is read or filled, with the volume.
+pub(crate) const LABEL_HELPER: &str = "lodger.helper";
 
 /// Longest part of a name that is for people.
 const SPOKEN_MAX: usize = 24;
@@ -145,6 +147,17 @@ impl Marks<'_> {
 
     fn network_name(&self, addon: &AddonId, network: &str) -> String {
         self.name(addon.name.as_str(), &[&addon.to_string(), "network", network])
+    }
+
+    /// What a volume of an addon is reached through. No two share a name: one that was left is in nobody's way, and goes as
+    /// every container of the addon does that none of its instances is.
+    pub fn helper(&self, addon: &AddonId, volume: &str, image: &str) -> Helper {
+        let name = self.name("helper", &[&addon.to_string(), "helper", &uuid::Uuid::new_v4().to_string()]);
+        let mut labels = self.labels(addon);
+        labels.insert(LABEL_HELPER.to_owned(), volume.to_owned());
+        let label = self.spec_label(&name, &labels);
+        labels.insert(LABEL_SPEC.to_owned(), label);
+        Helper { name, image: image.to_owned(), labels }
     }
 
     pub fn render(&self, instance: &Instance, plan: &Plan<'_>, policy: &ServicePolicy) -> Rendered {

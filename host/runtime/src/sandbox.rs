@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use wasmtime::component::{Component, InstancePre, Linker, ResourceTable, ResourceTableError};
 use wasmtime::{Store, Trap};
+use wasmtime_wasi::runtime::spawn;
 use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{I32Exit, WasiCtx};
 use wasmtime_wasi_http::WasiHttpCtx;
@@ -215,8 +216,7 @@ impl Sandbox {
         let until = tokio::time::Instant::now() + room.deadline + AFTER_DEADLINE;
         let network = Network::new(room.reach, &limits, until, log.clone());
         if let Some(dialable) = network.dialable() {
-            wasi.allow_tcp(true)
-                .socket_addr_check(move |address, to| Box::pin(std::future::ready(may_use(&dialable, address, to))));
+            wasi.allow_tcp(true).socket_addr_check(move |address, to| Box::pin(may_use(dialable.clone(), address, to)));
         }
         let count = |limit| usize::try_from(limits[limit]).unwrap_or(usize::MAX);
         let mut table = ResourceTable::new();
@@ -244,9 +244,10 @@ impl Sandbox {
 }
 
 /// A socket connects to what may be dialled. The one binding is that which the kernel does for it.
-fn may_use(dialable: &Dialable, address: SocketAddr, to: SocketAddrUse) -> bool {
+async fn may_use(dialable: Dialable, address: SocketAddr, to: SocketAddrUse) -> bool {
     match to {
-        SocketAddrUse::TcpConnect => dialable.has(address),
+        // An engine may have to be asked: a task of its own, which ends with the socket.
+        SocketAddrUse::TcpConnect => spawn(async move { dialable.may(address).await }).await,
         SocketAddrUse::TcpBind => address.ip().is_unspecified() && address.port() == 0,
         _ => false,
     }

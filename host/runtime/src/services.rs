@@ -7,9 +7,12 @@
 //!
 //! Callers hold the addon's lock.
 
+mod commands;
 mod connect;
+mod converge;
 mod disk;
 mod image;
+mod lost;
 mod ready;
 mod reconcile;
 mod secrets;
@@ -22,7 +25,7 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::engine::{About, Container, Engine, Fault, Status};
+use crate::engine::{About, Container, Engine};
 use crate::error::{Error, Result};
 use crate::grant::ServiceGrant;
 use crate::home::Home;
@@ -38,8 +41,12 @@ use crate::sandbox::{ProgressEvent, ProgressSink};
 use crate::store::{InstanceRow, Store, Want, Wanted};
 use crate::text::{redact, shown};
 
+use commands::Commands;
+
+pub(crate) use commands::AtWork;
 pub(crate) use connect::Engines;
 pub(crate) use disk::TooLarge;
+pub(crate) use lost::told_lost;
 pub use reconcile::Repair;
 pub(crate) use volumes::SavedVolume;
 
@@ -57,6 +64,7 @@ pub(crate) struct Services {
     pub policy: ServicePolicy,
     pub progress: Option<ProgressSink>,
     pub outbound: Arc<Outbound>,
+    pub commands: Commands,
     /// Of instances that guests run commands in just now.
     pub execs: Mutex<BTreeMap<Instance, Weak<Semaphore>>>,
 }
@@ -85,6 +93,7 @@ impl Services {
             policy: policy.clone(),
             outbound,
             progress,
+            commands: Commands::new(home.commands()),
             execs: Mutex::default(),
         }
     }
@@ -147,7 +156,9 @@ impl Services {
         self.tell(format!("starting {}", instance.service));
         let engine = self.engines.get(&row.engine)?;
         let rendered = self.rendered(addon, &row)?;
+        self.forgive_losses(&row, &rendered)?;
         let there = engine.container(&rendered.container.name).await?;
+        self.end_commands(&*engine, &row, there.as_ref()).await?;
         let done = self.converge(&*engine, &row, &rendered, there.as_ref()).await?;
         if let Err(error) = self.wait_ready(&*engine, addon, service, &row).await {
             if let Error::ServiceNotReady { log, .. } = &error {
@@ -217,64 +228,15 @@ impl Services {
         serde_json::from_str(&json).map_err(|_| Error::SealBroken)
     }
 
-    /// Makes the container that is there, or is not, the one that should be, and starts it. Says what was done; `None` when
-    /// nothing was to do.
-    async fn converge(
-        &self,
-        engine: &dyn Engine,
-        row: &InstanceRow,
-        rendered: &Rendered,
-        there: Option<&Container>,
-    ) -> Result<Option<&'static str>> {
-        let name = &rendered.container.name;
-        let what = match there {
-            Some(there) if !self.marks().vouches_for(name, &there.labels) => {
-                return Err(Error::ForeignContainer { name: name.clone(), engine: row.engine.clone() });
-            }
-            Some(there) if rendered.is(there) && there.status == Status::Running => return Ok(None),
-            Some(there) if rendered.is(there) => {
-                // A network it has lost its address in, or a port that was taken meanwhile, shows here.
-                engine.start(&there.id).await?;
-                return Ok(Some("started"));
-            }
-            Some(there) => {
-                engine.stop(&there.id, GRACE).await?;
-                engine.remove(&there.id).await?;
-                "made anew"
-            }
-            None => "made",
-        };
-        for network in &rendered.networks {
-            engine.create_network(network).await?;
-        }
-        for (volume, labels) in &rendered.volumes {
-            engine.create_volume(volume, labels).await?;
-        }
-        let created = match self.create_with_secrets(engine, row, rendered).await {
-            Err(Error::Engine(failure)) if failure.fault == Fault::NotFound => {
-                self.fetch_again(engine, row, &rendered.container.image).await?;
-                self.create_with_secrets(engine, row, rendered).await?
-            }
-            created => created?,
-        };
-        if let Err(failure) = engine.start(&created).await {
-            engine.remove(&created).await?;
-            return Err(failure.into());
-        }
-        Ok(Some(what))
-    }
-
     /// Commits what should become of all instances of an addon, or of one resource, and does it. Networks stay for as long
     /// as the addon is enabled, since making them takes as long as starting a container.
     ///
     /// # Errors
     /// With nothing changed, when an engine does not answer.
     pub async fn end(&self, id: &AddonId, resource: Option<&str>, wanted: Wanted) -> Result<Vec<Repair>> {
+        self.answer(id).await?;
         let rows = self.store.instances(id)?;
         let engines: BTreeSet<String> = rows.iter().map(|row| row.engine.clone()).collect();
-        for engine in &engines {
-            self.engines.get(engine)?.about().await?;
-        }
         for row in rows {
             let meant = resource.is_none_or(|key| row.instance.resource == key);
             if meant && row.wanted != wanted && row.wanted != Wanted::Gone {
@@ -294,6 +256,17 @@ impl Services {
         Ok(repairs)
     }
 
+    /// Whether the engines that have anything of an addon answer.
+    ///
+    /// # Errors
+    /// When one does not.
+    pub async fn answer(&self, id: &AddonId) -> Result<()> {
+        for engine in self.store.engines_of(id)? {
+            self.engines.get(&engine)?.about().await?;
+        }
+        Ok(())
+    }
+
     /// Makes what a resource had run again, as it was, and waits until it is ready.
     pub async fn resume(&self, addon: &Addon, resource: &str) -> Result<()> {
         for row in self.store.instances(&addon.id)?.into_iter().filter(|row| row.instance.resource == resource) {
@@ -303,13 +276,16 @@ impl Services {
         Ok(())
     }
 
-    /// The same for an addon that goes without its data: nothing is left but the volumes.
-    pub async fn leave(&self, id: &AddonId) -> Result<()> {
-        self.end(id, None, Wanted::Stopped).await?;
-        for row in self.store.instances(id)? {
-            self.store.forget_instance(&row.instance)?;
+    /// Ends all of an addon that goes without its data: nothing is left but the volumes. What could not be ended stays
+    /// recorded.
+    pub async fn leave(&self, id: &AddonId) -> Result<Vec<Repair>> {
+        let repairs = self.end(id, None, Wanted::Stopped).await?;
+        if !repairs.iter().any(Repair::is_problem) {
+            for row in self.store.instances(id)? {
+                self.store.forget_instance(&row.instance)?;
+            }
         }
-        Ok(())
+        Ok(repairs)
     }
 
     /// What the engines that have any instance say of themselves.

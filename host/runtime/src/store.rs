@@ -16,6 +16,7 @@ mod services;
 mod slots;
 mod statements;
 mod versions;
+mod volumes;
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -378,6 +379,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
             transaction.execute_batch(services::TABLES)?;
             transaction.execute_batch(slots::TABLES)?;
             transaction.execute_batch(versions::TABLES)?;
+            transaction.execute_batch(volumes::TABLES)?;
             transaction.pragma_update(None, "user_version", SCHEMA)?;
         }
         transaction.commit()?;

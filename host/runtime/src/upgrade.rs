@@ -324,7 +324,7 @@ impl Host {
             .map_err(|error| Error::io("read the list of volumes of", id.to_string())(error.into()))?;
         for volume in self.services.volumes(id).await? {
             if !saved.iter().any(|kept| kept.engine == volume.engine && kept.name == volume.name) {
-                self.services.remove_volume(&volume).await?;
+                self.services.remove_volume(id, &volume).await?;
             }
         }
         for volume in &saved {

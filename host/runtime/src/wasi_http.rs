@@ -124,6 +124,7 @@ fn send(
 ) -> impl Future<Output = Result<Sent, Error>> + use<> {
     let (outbound, traffic, end, log) =
         (network.outbound.clone(), network.traffic.clone(), network.until, network.log());
+    let dialable = network.dialable();
     // The guest's own patience, or what is left of the call.
     let until = move |patience: Option<Duration>| {
         patience.and_then(|patience| Instant::now().checked_add(patience)).map_or(end, |until| until.min(end))
@@ -149,7 +150,16 @@ fn send(
             Route::Granted(to) => {
                 (outbound.connect(&to, by, slot.clone()).await.map_err(&refused)?, to.host().to_owned())
             }
-            Route::Endpoint(to) => (outbound.connect_exactly(to, by).await.map_err(&refused)?, to.ip().to_string()),
+            Route::Endpoint(to) => {
+                let may = match dialable {
+                    Some(dialable) => dialable.may(to).await,
+                    None => false,
+                };
+                if !may {
+                    return Err(Error::HttpRequestDenied);
+                }
+                (outbound.connect_exactly(to, by).await.map_err(&refused)?, to.ip().to_string())
+            }
         };
         let by = until(options.first_byte_timeout);
         let (response, driver) = if tls {

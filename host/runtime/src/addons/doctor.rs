@@ -93,6 +93,7 @@ impl Host {
         for row in self.store.addons()? {
             findings.extend(self.left_findings(&row)?);
             findings.extend(self.service_findings(&row.id).await?);
+            findings.extend(self.lost_findings(&row.id)?);
             findings.extend(self.health_finding(&row.id).await?);
         }
         Ok(findings)

@@ -12,6 +12,7 @@ use crate::key::random;
 use crate::lifecycle::{AddonState, ResourceState};
 use crate::package::Package;
 use crate::registry;
+use crate::services::Repair;
 use crate::store::{AddonRow, ResourceRow, Wanted};
 use crate::tree::Size;
 
@@ -134,10 +135,19 @@ impl Host {
     pub async fn uninstall(&self, id: &AddonId, keep_data: bool) -> Result<Done<()>> {
         let _held = self.hold(id).await?;
         let row = self.check_uninstall(id)?;
-        if keep_data {
-            self.services.leave(id).await?;
-        } else {
-            self.services.end(id, None, Wanted::Gone).await?;
+        let repairs =
+            if keep_data { self.services.leave(id).await? } else { self.services.end(id, None, Wanted::Gone).await? };
+        // What cannot go now stays recorded, and the addon with it.
+        let stuck = repairs.into_iter().find(Repair::is_problem);
+        if let Some((service, why)) = stuck.and_then(|problem| Some((problem.service?, problem.why))) {
+            return Err(Error::Service {
+                addon: id.clone(),
+                service,
+                message: why.unwrap_or_else(|| "cannot be removed".to_owned()),
+                hint: format!("see to that, then `lodger uninstall {id}` again"),
+            });
+        }
+        if !keep_data {
             self.home.remove_data(id)?;
         }
         self.store.delete_addon(id)?;

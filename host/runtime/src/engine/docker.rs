@@ -31,8 +31,8 @@ use tokio::time::{Instant, sleep};
 use self::connection::Asking;
 pub use self::connection::{Address, Docker};
 use crate::engine::{
-    About, Container, ContainerSpec, Credentials, DiskUsage, Engine, Events, Exec, Executed, Fault, Image, Network,
-    NetworkSpec, PullProgress, Result, Volume,
+    About, Container, ContainerSpec, Credentials, DiskUsage, Engine, Events, Exec, Executed, Fault, Helper, Image,
+    Network, NetworkSpec, PullProgress, Result, Volume,
 };
 use crate::text::shown;
 
@@ -256,37 +256,36 @@ impl Engine for Docker {
         if found(volume_named(&asking, name).await)?.is_none() {
             return Ok(());
         }
-        let remove = async || {
-            let options = RemoveVolumeOptions { force: false };
-            found(asking.within(ACTION, asking.client.remove_volume(name, Some(options))).await).map(|_| ())
-        };
-        match remove().await {
-            Err(failure) if failure.fault == Fault::Conflict => {
-                for helper in self.containers(spec::HELPER_LABEL, name).await? {
-                    self.remove(&helper.id).await?;
-                }
-                remove().await
-            }
-            removed => removed,
-        }
+        let options = RemoveVolumeOptions { force: false };
+        found(asking.within(ACTION, asking.client.remove_volume(name, Some(options))).await).map(|_| ())
     }
 
     async fn disk_usage(&self) -> Result<DiskUsage> {
         disk::usage(&self.asking("measure what is kept by", &self.address()).await?).await
     }
 
-    async fn export_volume(&self, volume: &str, image: &str, to: &mut (dyn AsyncWrite + Send + Unpin)) -> Result<u64> {
+    async fn export_volume(
+        &self,
+        volume: &str,
+        helper: &Helper,
+        to: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<u64> {
         let asking = self.named("export the volume", volume).await?;
-        let helper = stream::helper(&asking, volume, image).await?;
+        let helper = stream::helper(&asking, volume, helper).await?;
         let copied = stream::export(&asking, &helper, to).await;
         let removed = self.remove(&helper).await;
         let done = copied?;
         removed.map(|()| done)
     }
 
-    async fn import_volume(&self, volume: &str, image: &str, from: Box<dyn AsyncRead + Send + Unpin>) -> Result<()> {
+    async fn import_volume(
+        &self,
+        volume: &str,
+        helper: &Helper,
+        from: Box<dyn AsyncRead + Send + Unpin>,
+    ) -> Result<()> {
         let asking = self.named("import into the volume", volume).await?;
-        let helper = stream::helper(&asking, volume, image).await?;
+        let helper = stream::helper(&asking, volume, helper).await?;
         let copied = stream::import(&asking, &helper, from).await;
         let removed = self.remove(&helper).await;
         let done = copied?;

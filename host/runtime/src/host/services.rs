@@ -120,14 +120,14 @@ impl Host {
                         Err(error) if error.is_unreachable() => unreachable = Some(error),
                         Err(error) => return Err(error),
                     }
-                    self.reconcile_locked(&id, Some(&locked.addon), &locked.state).await
+                    self.tidy(&locked).await
                 }
                 Ok(locked)
                     if locked.state == AddonState::Enabled && self.services.was_well(&locked.addon, &seen)? =>
                 {
                     continue;
                 }
-                Ok(locked) => self.reconcile_locked(&id, Some(&locked.addon), &locked.state).await,
+                Ok(locked) => self.tidy(&locked).await,
                 Err(Error::Busy { .. }) => continue,
                 // Its services may not run as they do, but what is to go can go.
                 Err(Error::GrantRevoked { .. }) => {
@@ -146,6 +146,15 @@ impl Host {
             self.sweep().await?;
         }
         unreachable.map_or(Ok(repairs), Err)
+    }
+
+    /// Makes the services of one addon, whose lock is held, be as they should. What was disabled is left with its data only.
+    pub(crate) async fn tidy(&self, locked: &Locked) -> Result<Vec<Repair>> {
+        let repairs = self.reconcile_locked(&locked.addon.id, Some(&locked.addon), &locked.state).await?;
+        if locked.state == AddonState::Installed {
+            self.services.clear_networks(&locked.addon.id).await?;
+        }
+        Ok(repairs)
     }
 
     /// Asks engines what services take of the disk, and records which take more than they may: [`Host::reconcile`] stops

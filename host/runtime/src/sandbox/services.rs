@@ -13,13 +13,13 @@ use tokio::sync::Semaphore;
 use super::Guest;
 use crate::bindings::imports::lodger::addon::services::{Address, Executed, Host};
 use crate::bindings::{GuestError, Pair};
-use crate::engine::{Exec, Status};
+use crate::engine::{Exec, Fault, Status};
 use crate::error::{Error, Kind};
 use crate::manifest::{Service, StartMode};
-use crate::network::{Endpoint, Endpoints};
+use crate::network::{Endpoint, Endpoints, Runs};
 use crate::registry::Addon;
 use crate::render::Instance;
-use crate::services::Services;
+use crate::services::{AtWork, Services};
 use crate::store::{InstanceRow, Wanted};
 use crate::text::shown;
 
@@ -49,8 +49,8 @@ pub(crate) struct OwnServices {
     pub deadline: Instant,
     /// What of it the guest may dial itself.
     pub endpoints: Endpoints,
-    /// Where a command is at work.
-    pub at_work: Option<InstanceRow>,
+    /// The command that is at work.
+    pub at_work: Option<AtWork>,
 }
 
 type Answer<T> = Result<T, GuestError>;
@@ -126,19 +126,24 @@ impl OwnServices {
         stop.await.map(drop).map_err(|error| told(&error))
     }
 
-    /// The guest itself may dial the port from then on, if the instance runs and is ours: this very address, not the name
-    /// alone, since another program may take the port when the container is gone (threat 24).
+    /// The guest itself may dial the port from then on, while the instance runs and is ours: this very address, not the name
+    /// alone, and not without asking the engine again, since another program may take the port when the container is gone
+    /// (threat 24).
     async fn endpoint(&self, name: &str, port: u16) -> Answer<Address> {
         let service = self.declared(name)?;
         let undeclared = || GuestError::Denied(format!("port {port} is not in services[].ports of `{}`", service.name));
         let row = self.row(service)?;
         let (host, reached) = self.services.address(&row, port).ok_or_else(undeclared)?;
-        if self.dials() {
-            // Where apps reach it is known without the engine; an engine that is slow to say more must not delay that.
-            let dialled = tokio::time::timeout(VERIFY, self.services.dialled(&row, port)).await;
-            if let Ok(Ok(Some(address))) = dialled {
-                self.endpoints.add(Endpoint { name: Some(host.clone()), address });
-            }
+        // Where apps reach it is known without the engine; one that is slow to say more must not delay that.
+        if self.dials()
+            && let Some(address) = dialled(&self.services, &row, port).await
+        {
+            let services = self.services.clone();
+            let runs: Runs = Arc::new(move || {
+                let (services, row) = (services.clone(), row.clone());
+                Box::pin(async move { dialled(&services, &row, port).await == Some(address) })
+            });
+            self.endpoints.add(Endpoint { name: Some(host.clone()), address, runs });
         }
         Ok(Address { host, port: reached })
     }
@@ -159,11 +164,7 @@ impl OwnServices {
             return Err(GuestError::Unavailable(message));
         }
         let exec = Exec { command, stdin, output_max: OUTPUT_MAX, timeout };
-        // Stays so when the call ends here.
-        self.at_work = Some(row.clone());
-        let executed = self.services.exec(&row, &exec).await;
-        self.at_work = None;
-        let executed = executed.map_err(|error| told(&error))?;
+        let executed = self.services.exec(&row, &exec, &mut self.at_work).await.map_err(|error| told(&error))?;
         let Some(exit_code) = executed.exit_code else {
             let message = format!("the command in `{name}` had not ended in time; the service was restarted");
             return Err(GuestError::Unavailable(message));
@@ -176,12 +177,15 @@ impl OwnServices {
         })
     }
 
-    /// After the call: ends the command that outlived it, where the engine took longer than the time kept for that.
+    /// After the call: ends the command that outlived it, where the engine took longer than the time kept for that. What
+    /// cannot be ended now stays noted, and is ended by whoever looks after the instance next.
     pub async fn end(self) {
-        let Some(row) = &self.at_work else { return };
-        if let Err(error) = self.services.restart(row).await {
+        let Some(at_work) = self.at_work else { return };
+        let service = at_work.row.instance.service.clone();
+        let ended = self.services.restart(&at_work.row).await.and_then(|()| at_work.ended());
+        if let Err(error) = ended {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(service = %row.instance.service, error, "a command may go on after its call");
+            tracing::warn!(%service, error, "a command goes on after its call, until its service is looked after");
         }
     }
 
@@ -196,6 +200,16 @@ impl OwnServices {
         log.drain(..log.ceil_char_boundary(log.len().saturating_sub(OUTPUT_MAX)));
         Ok(log)
     }
+}
+
+/// Where this host reaches a port of an instance that runs now, as far as its engine says so soon.
+async fn dialled(services: &Services, row: &InstanceRow, port: u16) -> Option<SocketAddr> {
+    let asked = async {
+        let engine = services.engines.get(&row.engine)?;
+        let there = services.own_container(&*engine, row).await?.filter(|there| there.status == Status::Running);
+        Ok::<_, Error>(there.and_then(|there| services.reached_at(row, &there, port)))
+    };
+    tokio::time::timeout(VERIFY, asked).await.ok()?.ok()?
 }
 
 /// The host's error, as a guest may know it: with what was about its own services, without what the engine said.
@@ -252,15 +266,26 @@ impl Services {
         })
     }
 
-    /// Runs a command in an instance. One that has not ended is ended by restarting the container.
-    async fn exec(&self, row: &InstanceRow, exec: &Exec) -> crate::error::Result<crate::engine::Executed> {
+    /// Runs a command in an instance. One that has not ended is ended by restarting the container. `at_work` is it until
+    /// then, also when this is cut off.
+    async fn exec(
+        &self,
+        row: &InstanceRow,
+        exec: &Exec,
+        at_work: &mut Option<AtWork>,
+    ) -> crate::error::Result<crate::engine::Executed> {
         let engine = self.engines.get(&row.engine)?;
-        let name = self.running(&*engine, row).await?;
-        let executed = engine.exec(&name, exec).await?;
-        if executed.left_running() {
-            self.restart(row).await?;
+        let id = self.running(&*engine, row).await?;
+        *at_work = Some(self.commands.begin(row, &row.instance.container_name(&self.marks()))?);
+        let executed = engine.exec(&id, exec).await;
+        match &executed {
+            Ok(executed) if executed.left_running() => self.restart(row).await?,
+            // Whether it has begun, or ended, is not known.
+            Err(failure) if matches!(failure.fault, Fault::Unreachable | Fault::TimedOut) => *at_work = None,
+            _ => {}
         }
-        Ok(executed)
+        at_work.take().map_or(Ok(()), AtWork::ended)?;
+        Ok(executed?)
     }
 
     /// Ends all that runs in an instance, at once, and starts it again.
@@ -271,13 +296,6 @@ impl Services {
             engine.start(&there.id).await?;
         }
         Ok(())
-    }
-
-    /// The address this host reaches a port at, of an instance that runs now.
-    async fn dialled(&self, row: &InstanceRow, port: u16) -> crate::error::Result<Option<SocketAddr>> {
-        let engine = self.engines.get(&row.engine)?;
-        let there = self.own_container(&*engine, row).await?.filter(|there| there.status == Status::Running);
-        Ok(there.and_then(|there| self.reached_at(row, &there, port)))
     }
 
     /// The id of the instance's own container, which runs.

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::hook::HookName;
 use crate::id::{AddonId, Id};
 use crate::registry::Addon;
-use crate::render::{Instance, LABEL_ADDON, LABEL_HOME, LABEL_RESOURCE};
+use crate::render::{Instance, LABEL_ADDON, LABEL_HOME};
 use crate::store::{InstanceRow, Wanted};
 
 /// Crashes in a row before a service is left alone, and how long it must have run for them to be forgiven.
@@ -31,7 +31,7 @@ pub struct Repair {
     /// Our key of the resource it belongs to; absent where it serves all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
-    /// `started`, `made`, `made anew`, `removed`; of a hook `finished` or `taken back`; or `waiting`, `failed`, `foreign` where
+    /// `started`, `restarted`, `made`, `made anew`, `removed`; of a hook `finished` or `taken back`; or `waiting`, `failed`, `foreign` where
     /// it is not as it should be.
     pub what: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,13 +61,19 @@ impl Repair {
     }
 }
 
-/// What all engines have of this home, by addon and name.
-pub(crate) type Seen = BTreeMap<String, BTreeMap<String, Container>>;
+/// What there is of this home.
+#[derive(Default)]
+pub(crate) struct Seen {
+    /// On all engines, by addon and name.
+    containers: BTreeMap<String, BTreeMap<String, Container>>,
+    /// The containers that commands are at work in, or were left at work.
+    commands: BTreeSet<String>,
+}
 
 impl Services {
     /// One list per engine that has anything recorded. Engines that do not answer are left out, with their addons.
     pub async fn see(&self) -> Result<Seen> {
-        let mut seen = Seen::new();
+        let mut seen = Seen { commands: self.commands.noted()?, ..Seen::default() };
         for name in self.store.engines()? {
             let Ok(containers) = self.engines.get(&name)?.containers(LABEL_HOME, &self.marks().home_label()).await
             else {
@@ -75,7 +81,7 @@ impl Services {
             };
             for container in containers {
                 let addon = container.labels.get(LABEL_ADDON).cloned().unwrap_or_default();
-                seen.entry(addon).or_default().insert(container.name.clone(), container);
+                seen.containers.entry(addon).or_default().insert(container.name.clone(), container);
             }
         }
         Ok(seen)
@@ -85,7 +91,7 @@ impl Services {
     /// again before anything is done, since others may have been at work meanwhile.
     pub fn was_well(&self, addon: &Addon, seen: &Seen) -> Result<bool> {
         let none = BTreeMap::new();
-        let there = seen.get(&addon.name).unwrap_or(&none);
+        let there = seen.containers.get(&addon.name).unwrap_or(&none);
         let rows = self.store.instances(&addon.id)?;
         let mut expected = 0;
         for row in &rows {
@@ -97,7 +103,8 @@ impl Services {
                     let rendered = self.rendered(addon, row)?;
                     let found = there.get(&rendered.container.name);
                     let well = found.is_some_and(|found| rendered.is(found) && found.status == Status::Running);
-                    if !well || row.failures > 0 || row.disk_bytes.is_some() {
+                    let at_work = seen.commands.contains(&rendered.container.name);
+                    if !well || at_work || row.failures > 0 || row.disk_bytes.is_some() {
                         return Ok(false);
                     }
                 }
@@ -117,7 +124,16 @@ impl Services {
         let mut repairs = Vec::new();
         for name in engines {
             let engine = self.engines.get(&name)?;
-            let mut there = self.containers_of(&*engine, id).await?;
+            let there = self.containers_of(&*engine, id).await?;
+            let (mut there, left): (BTreeMap<_, _>, BTreeMap<_, _>) =
+                there.into_iter().partition(|(name, _)| recorded.contains(name));
+            // What a host that was killed has left: ours, and no row wants it. First, since it may hold a volume that is to
+            // go. One engine may have two names in the policy: what is recorded under the other is seen here too.
+            for (name, container) in left {
+                if self.marks().vouches_for(&name, &container.labels) {
+                    engine.remove(&container.id).await?;
+                }
+            }
             let rows: Vec<&InstanceRow> = rows.iter().filter(|row| row.engine == name).collect();
             let left = self.with_secrets_left(&*engine, id, &rows).await?;
             for row in &rows {
@@ -130,13 +146,6 @@ impl Services {
                         repairs.push(Repair::of(&row.instance, "foreign", Some(why)));
                     }
                     Err(error) => repairs.push(Repair::of(&row.instance, "failed", Some(with_source(&error)))),
-                }
-            }
-            // What a run that was killed has left: ours, and no row wants it. One engine may have two names in the policy:
-            // what is recorded under the other is seen here too.
-            for (name, container) in there {
-                if !recorded.contains(&name) && self.marks().vouches_for(&name, &container.labels) {
-                    engine.remove(&container.id).await?;
                 }
             }
         }
@@ -160,11 +169,11 @@ impl Services {
                 return Ok(Some(Repair::of(instance, "failed", Some(format!("{why}; {way_on}")))));
             }
             let rendered = self.rendered(addon, row)?;
-            if let Some(there) = there
-                // What was kept down has not ended by itself.
-                && row.disk_bytes.is_none()
-                && matches!(there.status, Status::Exited(_))
-                && rendered.is(there)
+            // What was kept down has not ended by itself.
+            let ended = there.filter(|there| {
+                row.disk_bytes.is_none() && matches!(there.status, Status::Exited(_)) && rendered.is(there)
+            });
+            if let Some(there) = ended
                 && let Some(repair) = self.crashed(engine, addon, row, there).await?
             {
                 return Ok(Some(repair));
@@ -172,11 +181,17 @@ impl Services {
             if row.failures > 0 && row.failed_at.is_some_and(|at| now_s() - at > FORGIVEN_S) {
                 self.store.note_failure(instance, 0, None, None)?;
             }
-            let done = self.converge(engine, row, &rendered, there).await?;
+            let restarted = self.end_commands(engine, row, there).await?;
+            let converged = self.converge(engine, row, &rendered, there).await;
+            if converged.is_err() && ended.is_some() {
+                // What could not be started has not ended once more.
+                self.store.note_failure(instance, row.failures, row.failed_at, None)?;
+            }
+            let done = converged?.or(restarted);
             if row.disk_bytes.is_some() {
                 self.store.note_disk(instance, None)?;
             }
-            return Ok(done.map(|what| Repair::of(instance, what, None)));
+            return Ok(done.map(|done| Repair::of(instance, done.what, done.why)));
         }
         let name = instance.container_name(&self.marks());
         let mut removed = false;
@@ -188,11 +203,12 @@ impl Services {
             engine.remove(&there.id).await?;
             removed = true;
         }
+        self.end_commands(engine, row, None).await?;
         if secrets_left.contains(instance) {
             self.remove_secrets(engine, row).await?;
         }
         if row.wanted == Wanted::Gone {
-            self.remove_volumes(engine, instance).await?;
+            self.remove_volumes(engine, row).await?;
             self.store.forget_instance(instance)?;
         }
         Ok(removed.then(|| Repair::of(instance, "removed", None)))
@@ -250,6 +266,14 @@ impl Services {
         Ok(ours.map(|container| (container.name.clone(), container)).collect())
     }
 
+    /// The networks of an addon that is not enabled, on the engines that have anything recorded of it.
+    pub async fn clear_networks(&self, id: &AddonId) -> Result<()> {
+        for engine in self.store.engines_of(id)? {
+            self.remove_networks(&*self.engines.get(&engine)?, id).await?;
+        }
+        Ok(())
+    }
+
     pub(super) async fn remove_networks(&self, engine: &dyn Engine, id: &AddonId) -> Result<()> {
         for network in engine.networks(LABEL_ADDON, &id.to_string()).await? {
             if self.marks().vouches_for(&network.name, &network.labels) {
@@ -258,21 +282,6 @@ impl Services {
                     Err(Failure { fault: Fault::Conflict, .. }) => {}
                     done => done?,
                 }
-            }
-        }
-        Ok(())
-    }
-
-    /// The volumes of one resource; those of the whole addon go with its last instance.
-    async fn remove_volumes(&self, engine: &dyn Engine, instance: &Instance) -> Result<()> {
-        let rows = self.store.instances(&instance.addon)?;
-        if rows.iter().any(|row| row.instance != *instance && row.instance.resource == instance.resource) {
-            return Ok(());
-        }
-        for volume in engine.volumes(LABEL_ADDON, &instance.addon.to_string()).await? {
-            let of_it = volume.labels.get(LABEL_RESOURCE) == Some(&instance.resource);
-            if of_it && self.marks().vouches_for(&volume.name, &volume.labels) {
-                engine.remove_volume(&volume.name).await?;
             }
         }
         Ok(())

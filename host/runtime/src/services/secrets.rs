@@ -28,7 +28,8 @@ impl Services {
             self.remove_secrets(engine, row).await?;
             engine.create_volume(&secrets.volume, &secrets.labels).await?;
             let archive = archive(&secrets.files).map_err(Error::io("pack the secrets for", &secrets.volume))?;
-            engine.import_volume(&secrets.volume, &rendered.container.image, Box::new(Cursor::new(archive))).await?;
+            let helper = self.marks().helper(&row.instance.addon, &secrets.volume, &rendered.container.image);
+            engine.import_volume(&secrets.volume, &helper, Box::new(Cursor::new(archive))).await?;
         }
         Ok(engine.create(&rendered.container).await?)
     }
@@ -43,7 +44,7 @@ impl Services {
         if !self.marks().vouches_for(&name, &there.labels) {
             return Err(Error::ForeignVolume { name, engine: row.engine.clone() });
         }
-        Ok(engine.remove_volume(&name).await?)
+        self.remove_unused(engine, &row.instance.addon, &name).await
     }
 
     /// The instances that should not run, and have secrets all the same. Asks nothing where all should run.

@@ -96,7 +96,8 @@ impl Services {
         let engine = self.engines.get(&volume.engine)?;
         let image = self.any_image(&*engine, id).await?;
         let mut to = OnDisk(to);
-        let bytes = engine.export_volume(&volume.name, &image, &mut to).await?;
+        let helper = self.marks().helper(id, &volume.name, &image);
+        let bytes = engine.export_volume(&volume.name, &helper, &mut to).await?;
         to.0.sync_all().map_err(Error::io("write what is in the volume", &volume.name))?;
         Ok(bytes)
     }
@@ -106,9 +107,10 @@ impl Services {
         self.tell(format!("putting back the volume {}", volume.name));
         let engine = self.engines.get(&volume.engine)?;
         let image = self.any_image(&*engine, id).await?;
-        engine.remove_volume(&volume.name).await?;
+        self.remove_unused(&*engine, id, &volume.name).await?;
         engine.create_volume(&volume.name, &volume.labels).await?;
-        Ok(engine.import_volume(&volume.name, &image, Box::new(OnDisk(from))).await?)
+        let helper = self.marks().helper(id, &volume.name, &image);
+        Ok(engine.import_volume(&volume.name, &helper, Box::new(OnDisk(from))).await?)
     }
 
     /// Removes the volumes of an addon that nothing recorded of it has: those of services its version does not declare.
@@ -118,13 +120,14 @@ impl Services {
             owned.extend(self.rendered(addon, &row)?.volumes.into_keys());
         }
         for volume in self.data_volumes(&addon.id).await?.iter().filter(|volume| !owned.contains(&volume.name)) {
-            self.remove_volume(volume).await?;
+            self.remove_volume(&addon.id, volume).await?;
         }
         Ok(())
     }
 
-    pub async fn remove_volume(&self, volume: &SavedVolume) -> Result<()> {
-        Ok(self.engines.get(&volume.engine)?.remove_volume(&volume.name).await?)
+    pub async fn remove_volume(&self, id: &AddonId, volume: &SavedVolume) -> Result<()> {
+        self.remove_unused(&*self.engines.get(&volume.engine)?, id, &volume.name).await?;
+        self.store.forget_volume(&volume.engine, &volume.name)
     }
 
     /// An image of the addon that an engine has: a way to a volume needs one, and never starts it.

@@ -142,6 +142,15 @@ impl Store {
         self.write("note a state", |transaction| set_state(transaction, &id, state))
     }
 
+    /// The same for an addon that is disabled without a call, with what becomes of its services.
+    pub fn disabled(&self, id: &AddonId) -> Result<()> {
+        let id = id.to_string();
+        self.write("note a state", |transaction| {
+            stop_services(transaction, &id)?;
+            set_state(transaction, &id, &AddonState::Installed)
+        })
+    }
+
     /// Forgets an addon and its calls. It must have no resources.
     pub fn delete_addon(&self, id: &AddonId) -> Result<()> {
         let id = id.to_string();
@@ -321,6 +330,9 @@ impl Store {
                     finish.data.map(|data| data.bytes),
                     finish.data.map(|data| data.files)
                 ])?;
+            if finish.state == Some(AddonState::Installed) {
+                stop_services(transaction, &call.addon)?;
+            }
             match (&finish.resource, &call.key) {
                 (Some(end), Some(key)) => end_resource(transaction, key, end),
                 _ => Ok(()),
@@ -424,6 +436,14 @@ fn set_resource_state(transaction: &Transaction<'_>, key: &str, state: &Resource
     transaction
         .prepare_cached("UPDATE resource SET state = ?2 WHERE key = ?1")?
         .execute(params![key, state.to_string()])?;
+    Ok(())
+}
+
+/// They go with what they run for, whether or not this host lives to see to it.
+fn stop_services(transaction: &Transaction<'_>, addon: &str) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("UPDATE instance SET wanted = 'stopped' WHERE addon = ?1 AND wanted = 'running'")?
+        .execute([addon])?;
     Ok(())
 }
 

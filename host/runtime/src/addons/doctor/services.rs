@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::host::Host;
 use crate::id::AddonId;
 use crate::policy::Reach;
-use crate::services::TooLarge;
+use crate::services::{TooLarge, told_lost};
 use crate::store::InstanceRow;
 
 /// From this version on Docker keeps ports of the loopback address from its neighbours.
@@ -89,6 +89,19 @@ impl Host {
                 let fix = format!("`lodger logs {id} --service {service}`, then `lodger reconcile {id} --retry`");
                 add(message, fix);
             }
+        }
+        Ok(findings)
+    }
+
+    /// What an addon's services have lost.
+    pub(super) fn lost_findings(&self, id: &AddonId) -> Result<Vec<Finding>> {
+        let mut findings = Vec::new();
+        for lost in self.store.lost_volumes(id)? {
+            let resource = self.store.resource(id, &lost.resource)?;
+            let of = resource.map(|resource| format!(", of app `{}`", resource.app)).unwrap_or_default();
+            let message = format!("{}{of}", told_lost(&lost.name));
+            let fix = "restore what it held; this is told until its service is started anew".to_owned();
+            findings.push(Finding::new(Severity::Warning, id.to_string(), message, Some(fix)));
         }
         Ok(findings)
     }

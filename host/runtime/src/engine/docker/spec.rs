@@ -13,13 +13,12 @@ use bollard::models::{
 };
 
 use crate::engine::{
-    BRIDGES, CAPABILITIES, ContainerSpec, FILES_MAX, LOG_FILE_BYTES, LOG_FILES, NetworkSpec, Reach, SCRATCH_BYTES,
+    BRIDGES, CAPABILITIES, ContainerSpec, FILES_MAX, Helper, LOG_FILE_BYTES, LOG_FILES, NetworkSpec, Reach,
+    SCRATCH_BYTES,
 };
 
 /// Where a helper has the volume it is made for.
 pub const HELPER_MOUNT: &str = "/volume";
-/// On every helper, with its volume, so that those of a killed host are found.
-pub const HELPER_LABEL: &str = "lodger.helper";
 
 /// The longest host name Linux takes, less one.
 const HOST_NAME_MAX: usize = 63;
@@ -229,18 +228,17 @@ pub fn volume(name: &str, labels: &BTreeMap<String, String>) -> VolumeCreateRequ
     }
 }
 
-/// A container that is never started: a way to a volume's content that every engine has.
-pub fn helper(volume: &str, image: &str) -> ContainerCreateBody {
+pub fn helper(volume: &str, helper: &Helper) -> ContainerCreateBody {
     let mount = Mount {
         // What the image has there is nobody's data.
         volume_options: Some(without_copy()),
         ..mount(volume, HELPER_MOUNT)
     };
     ContainerCreateBody {
-        image: Some(image.to_owned()),
+        image: Some(helper.image.clone()),
         // An image need not have a command; a container must.
         cmd: Some(vec!["never-started".to_owned()]),
-        labels: Some(HashMap::from([(HELPER_LABEL.to_owned(), volume.to_owned())])),
+        labels: Some(helper.labels.clone().into_iter().collect()),
         network_disabled: Some(true),
         host_config: Some(HostConfig {
             mounts: Some(vec![mount]),

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::connection::Asking;
 use super::{ACTION, LOOK_AGAIN, STALLED, answer, inspect, spec, volume_named};
-use crate::engine::{Credentials, Events, Exec, Executed, Failure, Fault, PullProgress, Pulled, Result};
+use crate::engine::{Credentials, Events, Exec, Executed, Failure, Fault, Helper, PullProgress, Pulled, Result};
 use crate::text::shown;
 
 /// Most lines of output that are asked for: a line is at most 16 KiB to Docker, and longer ones are several.
@@ -177,12 +177,11 @@ fn so_far(layers: &mut BTreeMap<String, (u64, u64)>, step: CreateImageInfo) -> P
     }
 }
 
-/// Makes a container to reach a volume through. Those of a host that was killed are found by their label.
-pub async fn helper(asking: &Asking, volume: &str, image: &str) -> Result<String> {
+/// Makes a container to reach a volume through.
+pub async fn helper(asking: &Asking, volume: &str, helper: &Helper) -> Result<String> {
     volume_named(asking, volume).await?;
-    let name = format!("lodger-helper-{}", uuid::Uuid::new_v4().simple());
-    let options = CreateContainerOptions { name: Some(name), platform: String::new() };
-    let made = asking.client.create_container(Some(options), spec::helper(volume, image));
+    let options = CreateContainerOptions { name: Some(helper.name.clone()), platform: String::new() };
+    let made = asking.client.create_container(Some(options), spec::helper(volume, helper));
     Ok(asking.within(ACTION, made).await?.id)
 }
 
