@@ -57,9 +57,12 @@ pub(crate) struct Services {
     pub policy: ServicePolicy,
     pub progress: Option<ProgressSink>,
     pub outbound: Arc<Outbound>,
-    /// Of instances that guests run commands in just now.
-    pub execs: Mutex<BTreeMap<Instance, Weak<Semaphore>>>,
+    /// Of instances that guests run commands in just now; those with streams apart, which are as slow as their readers.
+    pub execs: Turns,
+    pub pipes: Turns,
 }
+
+pub(crate) type Turns = Mutex<BTreeMap<Instance, Weak<Semaphore>>>;
 
 /// A service of an addon, as declared and as granted.
 fn declared<'a>(addon: &'a Addon, name: &Id) -> Result<(&'a Service, &'a ServiceGrant)> {
@@ -85,7 +88,8 @@ impl Services {
             policy: policy.clone(),
             outbound,
             progress,
-            execs: Mutex::default(),
+            execs: Turns::default(),
+            pipes: Turns::default(),
         }
     }
 
