@@ -2,16 +2,16 @@
 //! take a trap for an end.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 
 use probes::{Held, InputStream, OutputStream, broken};
 
 probes::backup!(dump, restore);
 
-fn dump(_: &str, _: OutputStream) -> Held {
+fn dump(_: &str, mut output: OutputStream) -> Held {
     match fs::exists("/data/half")? {
         true => Err(broken("half of it was restored")),
-        false => Ok(()),
+        false => Ok(output.write_all(b"twenty bytes of dump")?),
     }
 }
 
