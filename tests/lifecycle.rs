@@ -4,6 +4,7 @@ mod apps;
 mod consent;
 mod crash;
 mod depends;
+mod dump;
 mod known;
 mod network;
 mod plans;

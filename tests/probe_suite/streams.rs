@@ -70,6 +70,16 @@ pub async fn a_dump_without_end_is_stopped(name: &str) {
     assert_eq!(code, lodger::BROKEN_STREAM);
     assert!(message.contains("what was dumped cannot be written: broken pipe"), "{message}");
     assert!((3000..6000).contains(&moved(&done)), "{done:?}");
+
+    // Nor does the binary wait for whoever is at the other end of a pipe.
+    let addon = probe.id.to_string();
+    let lab = probe.close();
+    for verb in ["dump", "restore"] {
+        let mut stuck = lab.command(&[verb, "endless", &addon]).stdin(Stdio::piped()).spawn().unwrap();
+        let open = (stuck.stdin.take(), stuck.stdout.take());
+        assert_eq!(stuck.wait().unwrap().code(), Some(3), "{verb}");
+        drop(open);
+    }
     nothing_large_is_held(name).await;
 }
 
