@@ -49,10 +49,9 @@ impl Dump {
         let done = context.watch(&what, host.dump(&app, &addon, alias.as_ref(), to)).await?;
         let written = done.call.as_ref().map_or(0, |call| call.report.stream_bytes);
         let bytes = output::completed(&addon, done).map_err(|failed| match file {
-            None if written > 0 => HookFailed {
-                message: format!("{}; the {written} bytes that were written are no dump", failed.message),
-                ..failed
-            },
+            None if written > 0 => {
+                HookFailed { message: format!("{}; what was written of it is no dump", failed.message), ..failed }
+            }
             _ => failed,
         })?;
         if let (Some(file), Some(path)) = (file, &self.output) {
