@@ -126,11 +126,16 @@ fn a_new_addon_builds_and_passes_as_it_is() -> anyhow::Result<()> {
 #[test]
 fn a_new_addon_has_the_whole_wit_package() -> anyhow::Result<()> {
     let dir = fresh("wit", "greeter")?;
-    for file in std::fs::read_dir(repository().join("wit"))? {
-        let file = file?;
-        let vendored = std::fs::read(dir.join("wit").join(file.file_name()))
-            .with_context(|| format!("`new` does not vendor {}", file.file_name().display()))?;
-        assert!(vendored == std::fs::read(file.path())?, "{}", file.file_name().display());
+    for part in ["wit", "wit/deps"] {
+        for file in std::fs::read_dir(repository().join(part))? {
+            let file = file?;
+            if file.file_type()?.is_dir() {
+                continue;
+            }
+            let vendored = std::fs::read(dir.join(part).join(file.file_name()))
+                .with_context(|| format!("`new` does not vendor {}", file.file_name().display()))?;
+            assert!(vendored == std::fs::read(file.path())?, "{}", file.file_name().display());
+        }
     }
     Ok(())
 }
@@ -306,8 +311,24 @@ fn the_examples_pass_their_own_tests() -> anyhow::Result<()> {
         let dir = repository().join("guest-examples").join(name);
         ok(lodger(&dir).args(["build"]))?;
         ok(lodger(&dir).args(["check"]))?;
-        ok(lodger(&dir).args(["test"]))?;
+        let (code, tested) = json(lodger(&dir).args(["test"]))?;
+        assert_eq!(code, Some(0), "{tested:#}");
+        let dumped = ["dump: completed", "restore: completed"].map(|step| steps(&tested).contains(&step.to_owned()));
+        assert_eq!(dumped, [name == "app-secrets"; 2], "{tested:#}");
     }
+    Ok(())
+}
+
+#[test]
+fn a_dump_that_is_not_read_again_is_a_failed_step() -> anyhow::Result<()> {
+    let dir = fresh("careless", "careless")?;
+    std::fs::copy(repository().join("tests/probes/restore_careless.wasm"), dir.join("careless.wasm"))?;
+    std::fs::write(dir.join("lodger-test.toml"), "[[case]]\nname = \"not read\"\napp = \"unread\"\n")?;
+    let (code, tested) = json(lodger(&dir).args(["test"]))?;
+    assert_eq!(code, Some(1), "{tested:#}");
+    let restore = tested["steps"].as_array().into_iter().flatten().find(|step| step["step"] == "restore");
+    let mismatch = serde_json::json!([{ "what": "bytes read of the dump", "expected": "20", "actual": "0" }]);
+    assert_eq!(restore.context("no such step")?["mismatches"], mismatch);
     Ok(())
 }
 

@@ -50,6 +50,8 @@ mod on_docker {
         }
         exec {
             commands_answer input_is_given output_is_cut the_endless_are_left it_needs_a_running_container
+            streams_are_whole_and_held_nowhere a_slow_reader_holds_the_command_back a_stream_that_fails_ends_its_command
+            the_endless_are_killed_where_they_have_streams
         }
         volumes {
             volumes_are_made_once content_goes_out_and_in failed_archives_leave_no_helper what_is_kept_is_measured

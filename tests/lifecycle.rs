@@ -4,6 +4,7 @@ mod apps;
 mod consent;
 mod crash;
 mod depends;
+mod dump;
 mod failure;
 mod known;
 mod network;

@@ -4,6 +4,7 @@ mod answers;
 mod bounds;
 mod network;
 mod shown;
+mod streams;
 mod together;
 
 use lodger::{Add, CallRow, Candidate, Done, HookRequest, Host, Limit, Outcome, Resource, ServiceRequest};
@@ -39,6 +40,8 @@ probes! {
     disk_fill_sparse => held,
     disk_fill_write => held,
     disk_give_back => held,
+    dump_endless => streams::a_dump_without_end_is_stopped,
+    dump_greedy => streams::no_more_goes_through_than_is_permitted,
     endless_loop => bounds::stopped_at_the_deadline,
     endless_sleep => bounds::stopped_at_the_deadline,
     escape_absolute => held,
@@ -83,6 +86,7 @@ probes! {
     read_only_data => answers::read_hooks_see_read_only_data,
     refuses => answers::every_refusal_keeps_its_code_and_text,
     rename_onto_itself => held,
+    restore_careless => streams::what_is_not_read_is_not_waited_for,
     scheduler_elsewhere => answers::an_engine_that_is_no_candidate_is_refused,
     scheduler_endless => bounds::a_scheduler_has_a_second,
     secret_echo => shown::the_secret_appears_nowhere,
@@ -90,6 +94,7 @@ probes! {
     services_endless => guests::a_command_that_does_not_end_is_ended,
     services_endpoint => guests::a_port_that_another_has_taken_is_not_dialled,
     services_exec => guests::commands_are_bounded,
+    services_pipe => guests::streams_go_past_the_guest,
     services_reach => guests::only_its_own_services,
     services_stuck => guests::what_fails_open_leaves_nothing_on_the_engine,
     settings_reach => held,

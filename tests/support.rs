@@ -316,6 +316,21 @@ pub fn run<T>(test: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(test)
 }
 
+/// The most that a process has had in memory, once it has ended.
+pub fn most_resident_bytes(process: u32) -> u64 {
+    let bytes = || {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+        Some(line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10)
+    };
+    let mut most = 0;
+    while let Some(bytes) = bytes() {
+        most = bytes;
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    most
+}
+
 /// Asks until the answer is there. Whatever is waited for happens, or the test's harness stops the test.
 pub fn until<T>(mut ask: impl FnMut() -> Option<T>) -> T {
     loop {

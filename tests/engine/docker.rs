@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lodger::engine::docker::{Address, Docker};
-use lodger::engine::{ContainerSpec, Credentials, Engine, Exec, Fault, Helper, NetworkSpec, Reach};
+use lodger::engine::{ContainerSpec, Credentials, Engine, Exec, Fault, Helper, NetworkSpec, Reach, Streams};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
@@ -94,6 +94,7 @@ async fn every_method_says(docker: &Docker, socket: &Path) {
         docker.containers("x", "y").await.err(),
         docker.logs("x", 10).await.err(),
         docker.exec("x", &exec).await.err(),
+        docker.pipe("x", &exec, Streams::default()).await.err(),
         docker.create_network(&network).await.err(),
         docker.networks("x", "y").await.err(),
         docker.remove_network("x").await.err(),

@@ -54,6 +54,7 @@ fn a_mutating_verb_is_busy_while_another_process_is_at_it_and_read_verbs_are_not
         &["remove", "blog", "probe"],
         &["disable", "probe"],
         &["set", "probe", "PLAIN=1"],
+        &["restore", "blog", "probe"],
     ] {
         let error = lab.lodger(&[&["--json"], verb].concat()).fails_with(1, "busy");
         assert_eq!(error["hint"], "ask again later; nothing has been done");

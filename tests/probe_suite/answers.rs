@@ -3,6 +3,7 @@
 use std::fs;
 
 use lodger::{Answer, HookRequest, Limit, Outcome};
+use tokio::io::AsyncReadExt as _;
 
 use super::{PATIENT_MS, Probe, broken, refusal, schedule_request, trapped};
 use crate::support::{Lab, component, id, probe_manifest};
@@ -139,6 +140,8 @@ pub async fn read_hooks_see_read_only_data(name: &str) {
     assert!(env.failures.is_empty(), "{:?}", env.failures);
     let expected = [("PROBE_HELD", "yes"), ("PROBE_URL", "ok://held")].map(|(n, v)| (n.to_owned(), v.to_owned()));
     assert_eq!(env.variables, expected.into());
+    let dumped = probe.host.dump(&id("shop"), &probe.id, None, tokio::io::sink()).await.unwrap();
+    assert_eq!(dumped.outcome, Outcome::Completed(0), "{dumped:?}");
     let health = probe.host.check_health(&probe.id).await.unwrap().unwrap().outcome;
     assert!(
         matches!(&health, Outcome::Completed(Answer::Health(report)) if report.status == lodger::HealthStatus::Healthy),
@@ -184,6 +187,15 @@ pub async fn a_well_behaved_addon_completes_every_hook(name: &str) {
     ] {
         assert!(done.unwrap().outcome.is_completed());
     }
+    let (mut reader, to) = tokio::io::duplex(100);
+    let dumped = probe.host.dump(&id("shop"), &probe.id, None, to).await.unwrap();
+    let mut dump = String::new();
+    reader.read_to_string(&mut dump).await.unwrap();
+    assert_eq!((dumped.outcome, &*dump), (Outcome::Completed(9), "small\neu\n"));
+    let restored = probe.host.restore(&id("shop"), &probe.id, None, &b"large\nus\n"[..]).await.unwrap();
+    assert_eq!((restored.outcome, restored.changed), (Outcome::Completed(9), true));
+    let env = probe.host.env(&id("shop")).await.unwrap();
+    assert_eq!((&*env.variables["PROBE_PLAN"], &*env.variables["PROBE_REGION"]), ("large", "us"));
     probe.host.check_health(&probe.id).await.unwrap().unwrap();
     assert!(probe.host.remove(&id("shop"), &probe.id, None).await.unwrap().outcome.is_completed());
     assert!(probe.host.disable(&probe.id, false).await.unwrap().outcome.is_completed());
@@ -200,6 +212,10 @@ pub async fn a_well_behaved_addon_completes_every_hook(name: &str) {
         "change-plan",
         "suspend",
         "resume",
+        "dump",
+        "restore",
+        "url",
+        "config-vars",
         "health",
         "unprovision",
         "disable",

@@ -5,13 +5,14 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::mpsc::channel;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lodger::Outcome;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
 
 use super::{Site, docker, web};
-use crate::support::{addon, id, run, until};
+use crate::support::{addon, id, most_resident_bytes, run, until};
 
 /// The manifest of a probe that uses `services`, all of the small image that waits for commands.
 fn manifest(probe: &str, deadline_ms: u64, services: &[Value]) -> Value {
@@ -81,20 +82,63 @@ pub async fn only_its_own_services(probe: &str) {
 pub async fn commands_are_bounded(probe: &str) {
     let (site, addon) = installed(probe, 120_000, &[json!({ "service_name": "main" })]);
     let enabling = site.lab.start(&["enable", &addon]);
-    let mut most = 0;
-    while let Some(bytes) = resident_bytes(enabling.id()) {
-        most = bytes;
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let most = most_resident_bytes(enabling.id());
     enabling.wait().ok();
     assert!(0 < most && most < 100_000_000, "{most} bytes for 100 MB of output");
 }
 
-/// The most that a process had in memory so far; `None` once it has ended.
-fn resident_bytes(process: u32) -> Option<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10)
+pub async fn streams_go_past_the_guest(probe: &str) {
+    let (site, name) = piping(probe, 120_000);
+    site.lodger(&["add", "shop", &name]).ok();
+    // Hundreds of MiB from a container to a file, and from there into another.
+    let dump = site.lab.path("dump");
+    for verb in [["dump", "--output"], ["restore", "--input"]] {
+        let moving = site.lab.start(&["--json", verb[0], "shop", &name, verb[1], dump.to_str().unwrap()]);
+        let most = most_resident_bytes(moving.id());
+        let moved = moving.wait().ok().json();
+        assert_eq!(moved["bytes"], (300 << 20) + 7 + 6, "{verb:?}");
+        assert!(0 < most && most < 100_000_000, "{most} bytes for 300 MiB of {verb:?}");
+    }
+
+    // Whoever reads goes away.
+    let read = async |mut reader: DuplexStream| {
+        let mut start = [0; 100_000];
+        reader.read_exact(&mut start).await.unwrap();
+    };
+    let (code, message) = ended_in_the_middle(&site, &name, read).await;
+    assert_eq!(code, lodger::BROKEN_STREAM);
+    assert!(message.contains("broken pipe"), "{message}");
+    // Nobody reads until the deadline.
+    let (site, name) = piping(probe, 6_000);
+    let (code, message) = ended_in_the_middle(&site, &name, async |reader| std::mem::forget(reader)).await;
+    assert_eq!(code, "unavailable");
+    assert!(message.contains("had not ended in time; it was killed"), "{message}");
+}
+
+fn piping(probe: &str, dump_ms: u64) -> (Site, String) {
+    let site = Site::new();
+    let mut manifest = manifest(probe, 120_000, &[json!({ "service_name": "main" })]);
+    manifest["capabilities"]["data"] = json!({ "max_bytes": 1 << 20, "max_files": 50 });
+    manifest["limits"]["deadlines_ms"]["dump"] = json!(dump_ms);
+    let name = site.install_with(manifest);
+    site.lodger(&["enable", &name]).ok();
+    site.lodger(&["add", "endless", &name]).ok();
+    (site, name)
+}
+
+/// How a dump without end was refused. Its command has ended, and the service has gone on.
+async fn ended_in_the_middle(site: &Site, name: &str, read: impl AsyncFnOnce(DuplexStream)) -> (String, String) {
+    let container = site.has("containers").remove(0);
+    let first = started_at(&container);
+    let (host, app, addon) = (site.lab.host().await, id("endless"), addon(name));
+    let (reader, to) = duplex(1000);
+    let (dumped, ()) = tokio::join!(host.dump(&app, &addon, None, to), read(reader));
+    assert_eq!(docker(&["top", &container]).matches("head -c").count(), 0);
+    assert_eq!(started_at(&container), first);
+    match dumped.unwrap().outcome {
+        Outcome::Refused(refused) => (refused.code, refused.message),
+        other => panic!("{other:?}"),
+    }
 }
 
 pub async fn a_command_that_does_not_end_is_ended(probe: &str) {

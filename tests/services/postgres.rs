@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use super::{Site, docker};
+use crate::support::LODGER;
 
 const IMAGE: &str = "docker.io/library/postgres:16";
 /// Words differ between versions, codes do not.
@@ -197,4 +198,126 @@ fn what_was_made_is_found_again() {
     site.lodger(&["disable", &postgres, "--force"]).ok();
     site.lodger(&["uninstall", &postgres]).ok();
     site.has_nothing();
+}
+
+/// What a dump has to bring back, and what of it can be seen.
+const MAKE: &str = "CREATE TABLE basket (id serial PRIMARY KEY, what text UNIQUE);
+    CREATE VIEW full_basket AS SELECT what FROM basket; CREATE EXTENSION citext; CREATE SCHEMA other;
+    CREATE FUNCTION other.count() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM public.basket';
+    INSERT INTO basket (what) VALUES ('bread'), (E'a\\nb'), (repeat('x', 100000)); SELECT lo_from_bytea(4711, 'large')";
+const SEE: &str = "SELECT other.count(), max(length(what)), min(what), nextval('basket_id_seq') > 3,
+    convert_from(lo_get(4711), 'utf8'), 'A'::citext = 'a' FROM full_basket";
+const SEEN: &str = "3|100000|a\nb|t|large|t";
+
+#[test]
+fn a_dump_brings_back_its_database_and_nothing_else_here_or_in_another_app() {
+    let (site, postgres) = enabled();
+    for app in ["shop", "blog"] {
+        site.lodger(&["add", app, &postgres]).ok();
+    }
+    let (shop, blog) = (url(&site, "shop"), url(&site, "blog"));
+    ask(&shop, MAKE);
+    let server = site.has("containers").remove(0);
+    let started = || docker(&["inspect", "--format", "{{.State.StartedAt}}", &server]);
+    let first = started();
+    let dump = site.lab.path("shop.dump");
+    let dump = dump.to_str().unwrap();
+    let dumped = site.lab.json(&["dump", "shop", &postgres, "--output", dump]);
+    let bytes = std::fs::read(dump).unwrap();
+    assert_eq!((dumped["bytes"].as_u64(), &bytes[..5]), (Some(bytes.len() as u64), &b"PGDMP"[..]));
+
+    // Over what has become of it, twice. Whoever is connected is sent away at the end, but not from other databases.
+    ask(&shop, "DROP VIEW full_basket; DELETE FROM basket; CREATE TABLE later (id int REFERENCES basket)");
+    let asleep = || superuser(&site, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'");
+    for _ in 0..2 {
+        std::thread::scope(|scope| {
+            let sleep = "SELECT pg_sleep(600)";
+            let (connected, other) = (scope.spawn(|| try_ask(&shop, sleep)), scope.spawn(|| try_ask(&blog, sleep)));
+            crate::support::until(|| (asleep() == "2").then_some(()));
+            let restored = site.lab.json(&["restore", "shop", &postgres, "--input", dump]);
+            assert_eq!(restored["bytes"], dumped["bytes"]);
+            assert!(connected.join().unwrap().unwrap_err().contains("terminating connection"));
+            assert_eq!(asleep(), "1");
+            superuser(
+                &site,
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep%'",
+            );
+            assert!(other.join().unwrap().is_err());
+        });
+        assert_eq!(ask(&shop, SEE), SEEN);
+        assert_eq!(ask(&shop, "SELECT to_regclass('later') IS NULL"), "t");
+    }
+    // Another app has it as its own, and still nobody else's.
+    ask(&blog, "CREATE TABLE before ()");
+    site.lodger(&["restore", "blog", &postgres, "--input", dump]).ok();
+    assert_eq!(ask(&blog, SEE), SEEN);
+    ask(&blog, "ALTER TABLE basket ADD COLUMN mine int; DROP SCHEMA other CASCADE");
+    let others = format!("{}/{}", blog.rsplit_once('/').unwrap().0, parts(&shop).2);
+    refused(&others, "SELECT 1", "permission denied for database");
+    let everyone = superuser(&site, "SELECT count(*) FROM pg_database WHERE datname LIKE 'app%' AND datacl IS NULL");
+    assert_eq!((superuser(&site, APPS), everyone), ("2\n2".to_owned(), "0".to_owned()));
+
+    // Into what is there only now.
+    site.lodger(&["remove", "shop", &postgres]).ok();
+    site.lodger(&["add", "shop", &postgres]).ok();
+    let shop = url(&site, "shop");
+    site.lodger(&["restore", "shop", &postgres, "--input", dump]).ok();
+    assert_eq!(ask(&shop, SEE), SEEN);
+    assert_eq!(started(), first);
+    site.lodger(&["disable", &postgres, "--force"]).ok();
+    site.lodger(&["uninstall", &postgres]).ok();
+    site.has_nothing();
+}
+
+#[test]
+fn what_is_no_dump_replaces_nothing_and_does_nothing() {
+    let (site, postgres) = enabled();
+    for app in ["shop", "blog"] {
+        site.lodger(&["add", app, &postgres]).ok();
+    }
+    let (shop, blog) = (url(&site, "shop"), url(&site, "blog"));
+    ask(&shop, MAKE);
+    let dump = site.lab.path("dump");
+    site.lodger(&["dump", "shop", &postgres, "--output", dump.to_str().unwrap()]).ok();
+    let whole = std::fs::read(&dump).unwrap();
+    for wrong in [&whole[..whole.len() / 2], &whole[..100], b"", b"garbage", b"SELECT 1;"] {
+        let file = site.lab.write("wrong", wrong);
+        let refused = site.lodger(&["restore", "shop", &postgres, "--input", file.to_str().unwrap()]).exits(1);
+        assert!(refused.stderr.contains("refused (invalid): pg_restore: "), "{refused:?}");
+        assert_eq!(superuser(&site, APPS), "2\n2", "nothing is left of it");
+    }
+    assert_eq!(ask(&shop, SEE), SEEN);
+
+    // What is code in a dump does what its app may, whoever restores it.
+    ask(
+        &blog,
+        "CREATE FUNCTION bait() RETURNS boolean LANGUAGE plpgsql AS 'BEGIN
+            IF current_setting(''is_superuser'') = ''on'' THEN CREATE ROLE taken_over; END IF; RETURN true; END';
+        CREATE TABLE trap (id int CHECK (bait())); INSERT INTO trap VALUES (1)",
+    );
+    site.lodger(&["dump", "blog", &postgres, "--output", dump.to_str().unwrap()]).ok();
+    site.lodger(&["restore", "shop", &postgres, "--input", dump.to_str().unwrap()]).ok();
+    assert_eq!(ask(&shop, "TABLE trap"), "1");
+    assert_eq!(superuser(&site, "SELECT FROM pg_roles WHERE rolname = 'taken_over'"), "");
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_dump_and_leaves_the_server() {
+    let (site, postgres) = enabled();
+    site.lodger(&["add", "shop", &postgres]).ok();
+    let shop = url(&site, "shop");
+    ask(&shop, "CREATE TABLE large AS SELECT md5(n::text) || md5((-n)::text) FROM generate_series(1, 1000000) n");
+    let server = site.has("containers").remove(0);
+    let started = || docker(&["inspect", "--format", "{{.State.StartedAt}}", &server]);
+    let first = started();
+    let dump = format!("lodger dump shop {postgres} | head -c 100000 | wc -c; echo ${{PIPESTATUS[0]}}");
+    let path =
+        format!("{}:{}", std::path::Path::new(LODGER).parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let piped = site.lab.command_of("bash", &["-c", &dump]).env("PATH", path).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&piped.stdout), "100000\n1\n");
+    let said = String::from_utf8_lossy(&piped.stderr);
+    assert!(said.contains("(broken-stream): what was dumped cannot be written: Broken pipe"), "{said}");
+    assert!(said.contains("what was written of it is no dump"), "{said}");
+    assert!(!docker(&["top", &server]).contains("pg_dump"));
+    assert_eq!((started(), ask(&shop, "SELECT count(*) FROM large")), (first, "1000000".to_owned()));
 }

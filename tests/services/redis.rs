@@ -135,3 +135,108 @@ fn what_an_app_had_is_kept_without_its_container() {
     assert_eq!(url(&site, "shop"), before);
     assert_eq!(Client::new(&before).ask(&["GET", "basket"]), "full");
 }
+
+#[test]
+fn a_dump_brings_back_its_keys_and_no_others_here_or_in_another_app() {
+    let site = Site::new();
+    let redis = site.example("redis");
+    site.lodger(&["enable", &redis]).ok();
+    for app in ["shop", "blog"] {
+        site.lodger(&["add", app, &redis]).ok();
+    }
+    let (shop, blog) = (url(&site, "shop"), url(&site, "blog"));
+    let mut client = Client::new(&shop);
+    for words in [&["SET", "basket", "full"][..], &["EXPIRE", "basket", "10000"], &["RPUSH", "list", "a", "b"]] {
+        assert!(!client.ask(words).starts_with('-'), "{words:?}");
+    }
+    let dump = site.lab.path("shop.rdb");
+    let dump = dump.to_str().unwrap();
+    let dumped = site.lab.json(&["dump", "shop", &redis, "--output", dump]);
+    let bytes = std::fs::read(dump).unwrap();
+    assert_eq!((dumped["bytes"].as_u64(), &bytes[..5]), (Some(bytes.len() as u64), &b"REDIS"[..]));
+
+    // Over what is there, and twice.
+    assert_eq!(client.ask(&["SET", "later", "1"]), "+OK");
+    for _ in 0..2 {
+        let restored = site.lab.json(&["restore", "shop", &redis, "--input", dump]);
+        assert_eq!(restored["bytes"], dumped["bytes"]);
+        assert_eq!(url(&site, "shop"), shop);
+        let mut client = Client::new(&shop);
+        assert_eq!((client.ask(&["DBSIZE"]), client.ask(&["GET", "basket"])), (":2".into(), "full".into()));
+        assert!(client.ask(&["TTL", "basket"]).trim_start_matches(':').parse::<u32>().unwrap() > 9000);
+        assert_eq!(client.ask(&["LLEN", "list"]), ":2");
+    }
+    // Under another's password; and what was restored is kept like any data, also where all else is made anew.
+    site.lodger(&["restore", "blog", &redis, "--input", dump]).ok();
+    assert_eq!(Client::new(&blog).ask(&["GET", "basket"]), "full");
+    assert_eq!(Client::new(&blog).ask(&["SET", "after", "1"]), "+OK");
+    for name in site.has("containers") {
+        docker(&["rm", "--force", &name]);
+    }
+    site.lodger(&["reconcile"]).ok();
+    wait_for(&blog);
+    assert_eq!(Client::new(&blog).ask(&["DBSIZE"]), ":3");
+
+    // Into what is there only now.
+    site.lodger(&["remove", "shop", &redis]).ok();
+    site.lodger(&["add", "shop", &redis]).ok();
+    let shop = url(&site, "shop");
+    assert_eq!(Client::new(&shop).ask(&["DBSIZE"]), ":0");
+    site.lodger(&["restore", "shop", &redis, "--input", dump]).ok();
+    assert_eq!(Client::new(&shop).ask(&["GET", "basket"]), "full");
+    assert_eq!(site.lab.json(&["reconcile"]), serde_json::json!([]), "nothing more to do");
+}
+
+#[test]
+fn what_is_no_dump_replaces_nothing() {
+    let site = Site::new();
+    let redis = site.example("redis");
+    site.lodger(&["enable", &redis]).ok();
+    site.lodger(&["add", "shop", &redis]).ok();
+    let shop = url(&site, "shop");
+    assert_eq!(Client::new(&shop).ask(&["SET", "basket", "full"]), "+OK");
+    let dump = site.lab.path("dump");
+    site.lodger(&["dump", "shop", &redis, "--output", dump.to_str().unwrap()]).ok();
+    let whole = std::fs::read(&dump).unwrap();
+    let container = site.has("containers").remove(0);
+    let started = || docker(&["inspect", "--format", "{{.State.StartedAt}}", &container]);
+    let first = started();
+    for wrong in [
+        &whole[..whole.len() - 1],
+        &whole[..20],
+        &[&whole[..], b"more"].concat(),
+        b"",
+        b"garbage",
+        b"*1\r\n$8\r\nFLUSHALL\r\n",
+    ] {
+        let file = site.lab.write("wrong", wrong);
+        let refused = site.lodger(&["restore", "shop", &redis, "--input", file.to_str().unwrap()]).exits(1);
+        assert!(refused.stderr.contains("that is no whole RDB file; what was there has stayed"), "{refused:?}");
+    }
+    assert_eq!(started(), first, "nor was anybody disturbed");
+    assert_eq!(Client::new(&shop).ask(&["GET", "basket"]), "full");
+
+    // In order, but more than the container may hold: what was there comes back.
+    let file = site.lab.write("large", large_rdb(200, 1 << 20));
+    let refused = site.lodger(&["restore", "shop", &redis, "--input", file.to_str().unwrap()]).exits(1);
+    assert!(refused.stderr.contains("(unavailable): what was there is back"), "{refused:?}");
+    assert_eq!((url(&site, "shop"), Client::new(&shop).ask(&["DBSIZE"])), (shop.clone(), ":1".to_owned()));
+    assert_eq!(Client::new(&shop).ask(&["GET", "basket"]), "full");
+    let left = docker(&["exec", &site.has("containers")[0], "ls", "/data"]);
+    assert!(!left.contains("new-") && !left.contains("old-"), "{left}");
+    site.lodger(&["restore", "shop", &redis, "--input", dump.to_str().unwrap()]).ok();
+    assert_eq!(Client::new(&shop).ask(&["GET", "basket"]), "full");
+}
+
+/// A file of so many strings of this length, without a checksum.
+fn large_rdb(keys: u8, length: u32) -> Vec<u8> {
+    let mut file = b"REDIS0010\xfe\x00".to_vec();
+    for key in 0..keys {
+        file.extend([0, 1, key, 0x80]);
+        file.extend(length.to_be_bytes());
+        file.resize(file.len() + length as usize, b'x');
+    }
+    file.push(0xff);
+    file.extend([0; 8]);
+    file
+}

@@ -1,10 +1,12 @@
 //! Gives every app a secret key and a salt of its own: made once, kept under `/data`, the same ever after.
 //!
 //! A resource is one file, `/data/<key>`, of `name=value` lines. It appears by a rename of a complete file, so that a call
-//! killed at any instant leaves the whole resource or none.
+//! killed at any instant leaves the whole resource or none. That file is what is dumped, and restored in the same way.
 
 mod store;
 mod values;
+
+use std::io::{Read as _, Write as _};
 
 wit_bindgen::generate!({
     path: "../../wit",
@@ -16,21 +18,31 @@ wit_bindgen::generate!({
             export lodger:addon/provider@0.1.0;
             export lodger:addon/config@0.1.0;
             export lodger:addon/plans@0.1.0;
+            export lodger:addon/backup@0.1.0;
             export lodger:addon/health@0.1.0;
         }
     ",
+    // The streams of a crate that knows how to read and write them as std does.
+    with: {
+        "wasi:io/error@0.2.12": wasip2::io::error,
+        "wasi:io/poll@0.2.12": wasip2::io::poll,
+        "wasi:io/streams@0.2.12": wasip2::io::streams,
+    },
     generate_all,
 });
 
-use exports::lodger::addon::{config, health, plans, provider, setup};
+use exports::lodger::addon::{backup, config, health, plans, provider, setup};
 use lodger::addon::{progress, settings, types::Error, types::Pair};
 use store::Secrets;
 use values::Format;
+use wasip2::io::streams::{InputStream, OutputStream};
 
 /// The variables an app receives, as in `addon.json`.
 const VARIABLES: [&str; 2] = ["APP_SECRETS_KEY", "APP_SECRETS_SALT"];
 /// What an app gets when there is no plan to say how much.
 const DEFAULT_BYTES: usize = 32;
+/// More than any dump is.
+const DUMP_MAX: u64 = 16_384;
 
 struct AppSecrets;
 export!(AppSecrets);
@@ -105,6 +117,24 @@ impl plans::Guest for AppSecrets {
     fn resume(of: plans::ResourceInfo) -> Result<plans::Changed, Error> {
         store::read(&of.id)?;
         Ok(plans::Changed { message: None })
+    }
+}
+
+impl backup::Guest for AppSecrets {
+    fn dump(id: String, _private: String, mut output: OutputStream) -> Result<(), Error> {
+        let written = output.write_all(store::read(&id)?.to_lines().as_bytes());
+        written.map_err(|error| Error::Unavailable(format!("cannot write the dump: {error}")))
+    }
+
+    fn restore(id: String, _private: String, input: InputStream) -> Result<(), Error> {
+        if !store::exists(&id)? {
+            return Err(Error::NotFound(format!("there are no secrets {id}")));
+        }
+        let mut bytes = Vec::new();
+        let read = input.take(DUMP_MAX).read_to_end(&mut bytes);
+        read.map_err(|error| Error::Unavailable(format!("cannot read the dump: {error}")))?;
+        let secrets = String::from_utf8(bytes).ok().and_then(|lines| store::parse(&lines));
+        store::write(&id, &secrets.ok_or_else(|| Error::Invalid("that is no whole dump of secrets".to_owned()))?)
     }
 }
 

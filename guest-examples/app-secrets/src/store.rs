@@ -20,16 +20,24 @@ pub struct Secrets {
     pub variables: Vec<(String, String)>,
 }
 
+impl Secrets {
+    /// As they are kept, and dumped.
+    pub fn to_lines(&self) -> String {
+        let mut lines = format!("{BYTES}={}\n", self.bytes);
+        for (name, value) in &self.variables {
+            lines += &format!("{name}={value}\n");
+        }
+        lines
+    }
+}
+
 pub fn exists(key: &str) -> Result<bool, Error> {
     fs::exists(path(key)?).map_err(|error| failed("cannot look for the secrets", error))
 }
 
 /// Stores a resource, whole or not at all.
 pub fn write(key: &str, secrets: &Secrets) -> Result<(), Error> {
-    let mut lines = format!("{BYTES}={}\n", secrets.bytes);
-    for (name, value) in &secrets.variables {
-        lines += &format!("{name}={value}\n");
-    }
+    let lines = secrets.to_lines();
     let path = path(key)?;
     let unfinished = format!("{path}{UNFINISHED}");
     let write = || {
@@ -51,13 +59,22 @@ pub fn read(id: &str) -> Result<Secrets, Error> {
         ErrorKind::NotFound => Error::NotFound(format!("there are no secrets {id}")),
         _ => failed("cannot read the secrets", error),
     })?;
-    let mut pairs = lines.lines().filter_map(|line| line.split_once('='));
-    let bytes = pairs.next().filter(|(name, _)| *name == BYTES).and_then(|(_, bytes)| bytes.parse().ok());
-    let variables: Vec<_> = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-    match bytes {
-        Some(bytes) if variables.iter().map(|(name, _)| name).eq(&VARIABLES) => Ok(Secrets { bytes, variables }),
-        _ => Err(Error::Other(format!("the secrets {id} are damaged"))),
+    parse(&lines).ok_or_else(|| Error::Other(format!("the secrets {id} are damaged")))
+}
+
+/// What all lines say: how much there is, then all variables in their order, each with a value.
+pub fn parse(lines: &str) -> Option<Secrets> {
+    let (bytes, mut rest) = lines.strip_prefix(BYTES)?.strip_prefix('=')?.split_once('\n')?;
+    let mut secrets = Secrets { bytes: bytes.parse().ok()?, variables: Vec::new() };
+    for name in VARIABLES {
+        let (value, after) = rest.strip_prefix(name)?.strip_prefix('=')?.split_once('\n')?;
+        if value.is_empty() || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return None;
+        }
+        secrets.variables.push((name.to_owned(), value.to_owned()));
+        rest = after;
     }
+    rest.is_empty().then_some(secrets)
 }
 
 /// Removes a resource and what an interrupted `write` left of it. Already gone is fine.

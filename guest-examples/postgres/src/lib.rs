@@ -4,6 +4,7 @@
 //! why `enable` starts it. Everything else is SQL, handed to `psql` in the server's own container, where the superuser
 //! needs no password: it goes in by stdin, since arguments can be read by others on the machine.
 
+mod backup;
 mod passwords;
 mod sql;
 
@@ -16,6 +17,7 @@ wit_bindgen::generate!({
             export lodger:addon/setup@0.1.0;
             export lodger:addon/provider@0.1.0;
             export lodger:addon/url@0.1.0;
+            export lodger:addon/backup@0.1.0;
             export lodger:addon/health@0.1.0;
         }
     ",

@@ -25,6 +25,43 @@ pub fn make(name: &str, password: &str) -> String {
     )
 }
 
+/// Makes an empty database beside the app's, for what is restored. What a restore that was cut off has left goes.
+pub fn stage(name: &str) -> String {
+    format!(
+        "{}
+        CREATE DATABASE {name}_new OWNER {name};
+        REVOKE ALL ON DATABASE {name}_new FROM PUBLIC;
+        ",
+        unstage(name)
+    )
+}
+
+/// Opens the app's database again, where it was closed, and drops what is beside it.
+pub fn unstage(name: &str) -> String {
+    format!(
+        "SELECT 'ALTER DATABASE {name} ALLOW_CONNECTIONS true'
+            WHERE EXISTS (SELECT FROM pg_database WHERE datname = '{name}') \\gexec
+        DROP DATABASE IF EXISTS {name}_new WITH (FORCE);
+        DROP DATABASE IF EXISTS {name}_old WITH (FORCE);
+        "
+    )
+}
+
+/// Puts the staged database in the place of the app's. A database can only be renamed while nobody is connected: whoever is
+/// is sent away, and nobody let in. They are sent away by what is selected: as a condition it might be asked of others first.
+pub fn swap(name: &str) -> String {
+    format!(
+        "ALTER DATABASE {name} ALLOW_CONNECTIONS false;
+        SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}';
+        BEGIN;
+        ALTER DATABASE {name} RENAME TO {name}_old;
+        ALTER DATABASE {name}_new RENAME TO {name};
+        COMMIT;
+        DROP DATABASE {name}_old WITH (FORCE);
+        "
+    )
+}
+
 /// Ends the role's connections and drops its database and itself.
 ///
 /// A role that another app has granted something in its own database cannot be dropped yet. It stays without a login, and
@@ -33,10 +70,12 @@ pub fn unmake(name: &str) -> String {
     format!(
         "SELECT 'ALTER ROLE {name} NOLOGIN', 'DROP OWNED BY {name}'
             WHERE EXISTS (SELECT FROM pg_roles WHERE rolname = '{name}') \\gexec
+        {}
         DROP DATABASE IF EXISTS {name} WITH (FORCE);
         SELECT format('DROP ROLE %I', rolname) FROM pg_roles
             WHERE rolname LIKE 'app\\_%' AND NOT rolcanlogin AND NOT EXISTS (
                 SELECT FROM pg_shdepend WHERE refclassid = 'pg_authid'::regclass AND refobjid = pg_roles.oid) \\gexec
-        "
+        ",
+        unstage(name)
     )
 }

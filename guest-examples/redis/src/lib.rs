@@ -3,6 +3,8 @@
 //! What the container is (image, volume, port, limits) stands in `addon.json`. This component only asks for it to be started,
 //! hands over the password, and says where it is reached.
 
+mod backup;
+
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write as _};
 
@@ -14,6 +16,7 @@ wit_bindgen::generate!({
             include lodger:addon/imports@0.1.0;
             export lodger:addon/provider@0.1.0;
             export lodger:addon/url@0.1.0;
+            export lodger:addon/backup@0.1.0;
         }
     ",
     generate_all,
@@ -37,9 +40,7 @@ impl provider::Guest for Addon {
         // Kept before it is used: the same call may come twice, and must then find the same password.
         let password = password(&request.key)?;
         progress::step("starting Redis");
-        let environment = [Pair { name: "REDIS_PASSWORD".to_owned(), value: password.clone() }];
-        // Waits until it answers. When it does not, the host takes it away again.
-        services::start(SERVICE, &environment).inspect_err(|_| {
+        start(&password, "").inspect_err(|_| {
             // An error promises that nothing is left.
             fs::remove_file(file(&request.key)).ok();
         })?;
@@ -67,6 +68,13 @@ impl url::Guest for Addon {
     }
 }
 
+/// Has the container run with a password, and a word on which data is meant. Waits until it answers; when it does not, the host
+/// takes it away again.
+fn start(password: &str, data: &str) -> Result<(), Error> {
+    let pair = |name: &str, value: &str| Pair { name: name.to_owned(), value: value.to_owned() };
+    services::start(SERVICE, &[pair("REDIS_PASSWORD", password), pair("REDIS_DATA", data)])
+}
+
 /// The password of a resource, made the first time it is asked for.
 fn password(key: &str) -> Result<String, Error> {
     match fs::read_to_string(file(key)) {
@@ -75,9 +83,7 @@ fn password(key: &str) -> Result<String, Error> {
         // Not there, or cut off while it was written: nobody has it yet.
         _ => {}
     }
-    let mut bytes = [0; 24];
-    getrandom::fill(&mut bytes).map_err(|error| Error::Other(error.to_string()))?;
-    let password: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    let password = random(24)?;
     let write = || {
         let mut file = File::create(file(key))?;
         file.write_all(password.as_bytes())?;
@@ -85,6 +91,13 @@ fn password(key: &str) -> Result<String, Error> {
     };
     write().map_err(failed)?;
     Ok(password)
+}
+
+/// So many random bytes, in hex.
+fn random(length: usize) -> Result<String, Error> {
+    let mut bytes = vec![0; length];
+    getrandom::fill(&mut bytes).map_err(|error| Error::Other(error.to_string()))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 fn file(key: &str) -> String {

@@ -84,6 +84,12 @@ impl Context {
         self.progress.suspend(|| output::say(self, text));
     }
 
+    /// Shows how many bytes went through, beside what [`Context::watch`] shows.
+    pub fn count(&self) -> impl Fn(u64) + Send + Unpin + 'static {
+        let bar = self.progress.clone();
+        move |bytes| bar.set_prefix(format!("{} ", lodger::human_bytes(bytes)))
+    }
+
     /// Shows that something long is under way while `work` runs, on a terminal.
     pub async fn watch<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
         if self.json || !std::io::stderr().is_terminal() {

@@ -1,6 +1,7 @@
 //! `lodger`, the command line of the plugin host. One file per verb; the library decides, this program asks and shows.
 
 mod context;
+mod data;
 mod output;
 mod verbs;
 
@@ -42,5 +43,8 @@ fn main() -> ExitCode {
 
 fn run(context: &Context, verb: Verb) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(verb.run(context, Cli::command()))
+    let ended = runtime.block_on(verb.run(context, Cli::command()));
+    // A thread may still wait for whoever is at the other end of a pipe; nobody waits for it.
+    runtime.shutdown_background();
+    ended
 }

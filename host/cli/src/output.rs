@@ -90,6 +90,20 @@ pub fn completed_step(step: Step) -> anyhow::Result<()> {
     }
 }
 
+/// What was asked for cannot be asked for so.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Usage {
+    message: String,
+    hint: String,
+}
+
+impl Usage {
+    pub fn new(message: &str, hint: &str) -> Usage {
+        Usage { message: message.to_owned(), hint: hint.to_owned() }
+    }
+}
+
 #[derive(Serialize)]
 struct Body<'a> {
     code: &'a str,
@@ -106,6 +120,8 @@ pub fn failure(context: &Context, error: &anyhow::Error) -> u8 {
         (error.code(), error.exit_code(), error.hint(), problems(error))
     } else if let Some(failed) = error.downcast_ref::<HookFailed>() {
         (failed.code, failed.exit_code, failed.hint.clone(), &[][..])
+    } else if let Some(usage) = error.downcast_ref::<Usage>() {
+        ("usage", 2, Some(usage.hint.clone()), &[][..])
     } else {
         ("failed", 1, None, &[][..])
     };

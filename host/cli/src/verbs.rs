@@ -11,6 +11,7 @@ mod consent;
 mod dev;
 mod disable;
 mod doctor;
+mod dump;
 mod enable;
 mod env;
 mod explain;
@@ -23,6 +24,7 @@ mod pack;
 mod plan;
 mod reconcile;
 mod remove;
+mod restore;
 mod resume;
 mod rollback;
 mod run;
@@ -69,6 +71,8 @@ pub enum Verb {
     Url(url::Url),
     Env(env::Env),
     Run(run::Run),
+    Dump(dump::Dump),
+    Restore(restore::Restore),
     Apps(apps::Apps),
     New(new::New),
     Build(build::Build),
@@ -111,6 +115,8 @@ impl Verb {
             Verb::Url(verb) => verb.run(context).await,
             Verb::Env(verb) => verb.run(context).await,
             Verb::Run(verb) => verb.run(context).await,
+            Verb::Dump(verb) => verb.run(context).await,
+            Verb::Restore(verb) => verb.run(context).await,
             Verb::Apps(verb) => verb.run(context).await,
             Verb::New(verb) => verb.run(context),
             Verb::Build(verb) => verb.run(context),

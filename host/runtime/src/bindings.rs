@@ -11,18 +11,20 @@ pub mod imports {
             "lodger:addon/services.endpoint": async | trappable,
             "lodger:addon/services.exec": async | trappable,
             "lodger:addon/services.logs": async | trappable,
+            "lodger:addon/services.pipe": async | trappable,
             default: trappable,
         },
+        with: { "wasi:io": wasmtime_wasi::p2::bindings::io },
     });
 }
 
 macro_rules! hooks {
-    ($module:ident, $world:literal) => {
+    ($module:ident, $world:literal $(, $name:literal: $types:path)?) => {
         pub mod $module {
             wasmtime::component::bindgen!({
                 path: "../../wit",
                 world: $world,
-                with: { "lodger:addon/types": super::imports::lodger::addon::types },
+                with: { "lodger:addon/types": super::imports::lodger::addon::types, $($name: $types)? },
                 exports: { default: async },
             });
         }
@@ -34,6 +36,7 @@ hooks!(provider, "provider-hooks");
 hooks!(url, "url-hooks");
 hooks!(config, "config-hooks");
 hooks!(plans, "plans-hooks");
+hooks!(backup, "backup-hooks", "wasi:io": wasmtime_wasi::p2::bindings::io);
 hooks!(health, "health-hooks");
 hooks!(scheduler, "scheduler-hooks");
 hooks!(upgrade, "upgrade-hooks");

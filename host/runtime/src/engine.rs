@@ -61,6 +61,10 @@ pub trait Engine: Send + Sync {
     /// dropping the future: see [`Executed::left_running`].
     async fn exec(&self, container: &str, exec: &Exec) -> Result<Executed>;
 
+    /// The same with streams in place of what is held in memory, as fast as the slowest side: nothing but a few buffers is
+    /// between them. A command that does not end in time, or whose stream fails, is killed where the engine can.
+    async fn pipe(&self, container: &str, exec: &Exec, streams: Streams<'_>) -> Result<Executed>;
+
     /// Making a network or volume that is there is fine.
     async fn create_network(&self, spec: &NetworkSpec) -> Result<()>;
     async fn networks(&self, label: &str, value: &str) -> Result<Vec<Network>>;
@@ -275,20 +279,32 @@ pub struct Exec {
     pub timeout: Duration,
 }
 
+/// Where a command reads and writes, in place of [`Exec::stdin`] and [`Executed::stdout`].
+#[derive(Default)]
+pub struct Streams<'a> {
+    pub stdin: Option<&'a mut (dyn AsyncRead + Send + Unpin)>,
+    /// Flushed when the command has ended, and not shut down.
+    pub stdout: Option<&'a mut (dyn AsyncWrite + Send + Unpin)>,
+}
+
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Executed {
-    /// `None` when it had not ended in time.
+    /// `None` when it had not ended in time, or not by itself.
     pub exit_code: Option<i64>,
     pub stdout: Vec<u8>,
     pub stderr: Vec<u8>,
     /// Some output was dropped.
     pub truncated: bool,
+    /// Why one of its [`Streams`] failed, before it had ended.
+    pub broken: Option<String>,
+    /// It was killed, with all it had started that did not go its own way.
+    pub killed: bool,
 }
 
 impl Executed {
-    /// The command had not ended in time. Engines cannot end it: only restarting the container does.
+    /// The command may go on. Only restarting the container ends it.
     pub fn left_running(&self) -> bool {
-        self.exit_code.is_none()
+        self.exit_code.is_none() && !self.killed
     }
 }
 

@@ -58,21 +58,25 @@ impl FailurePolicy {
     const fn unfit(self, hook: HookName) -> Option<&'static str> {
         use FailurePolicy::{FailClosed, FailOpen, Quarantine, Retry};
         use HookName::{
-            ChangePlan, ConfigVars, Disable, Enable, Health, Provision, Resume, Schedule, Suspend, Unprovision,
-            Upgrade, Url,
+            ChangePlan, ConfigVars, Disable, Dump, Enable, Health, Provision, Restore, Resume, Schedule, Suspend,
+            Unprovision, Upgrade, Url,
         };
         match (self, hook) {
             (FailClosed | Retry(_), Schedule) => Some("the built-in decides at once whenever a plugin fails"),
+            (Retry(_), Dump | Restore) => Some("what went through its stream cannot be had again"),
             (FailClosed | Retry(_), _) => None,
             (FailOpen, Disable | Unprovision | Url | ConfigVars | Schedule) => None,
             (FailOpen, Enable) => Some("apps would be given an addon that is not ready for them"),
             (FailOpen, Provision) => Some("the app would be given nothing"),
             (FailOpen, ChangePlan | Suspend | Resume) => Some("the addon would not know what the app has of it"),
+            (FailOpen, Dump) => Some("part of a dump would pass for all of it"),
+            (FailOpen, Restore) => Some("what was restored in part would pass for all of it"),
             (FailOpen, Health) => Some("an addon that cannot tell how it is would pass for healthy"),
             (FailOpen, Upgrade) => Some("a version would serve on data that it has not taken over"),
             (
                 Quarantine(_),
-                Provision | Unprovision | Url | ConfigVars | ChangePlan | Suspend | Resume | Health | Schedule,
+                Provision | Unprovision | Url | ConfigVars | ChangePlan | Suspend | Resume | Dump | Restore | Health
+                | Schedule,
             ) => None,
             (Quarantine(_), Enable | Disable) => Some("an addon of which this hook has failed is not called anyway"),
             (Quarantine(_), Upgrade) => Some("the version before is put back whenever it fails"),

@@ -16,7 +16,7 @@ use crate::compiler::hex;
 use crate::env;
 use crate::hook::HookName;
 use crate::id::{AddonId, Id};
-use crate::limits::{DEFAULT_DEADLINE_MS, Deadlines, Limit, Limits, SCHEDULE_DEADLINE_MS};
+use crate::limits::{BACKUP_DEADLINE_MS, DEFAULT_DEADLINE_MS, Deadlines, Limit, Limits, SCHEDULE_DEADLINE_MS};
 use crate::manifest::{Manifest, Problem, Setting};
 use crate::outbound::Destination;
 use crate::policy::Policy;
@@ -251,6 +251,9 @@ fn deadlines(
             }
             (Some(&ms), _) => (ms, format!("addon.json: limits.deadlines_ms.{hook}")),
             (None, Some(&ms)) => (ms, "addon.json: limits.deadlines_ms.default".to_owned()),
+            (None, None) if matches!(hook, HookName::Dump | HookName::Restore) => {
+                (BACKUP_DEADLINE_MS.min(policy.deadline_ms), "default".to_owned())
+            }
             (None, None) => (default, "default".to_owned()),
         };
         lines.push(Line { may: true, what: deadline_in_words(hook.name(), u128::from(ms)), because });

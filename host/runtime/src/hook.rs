@@ -12,6 +12,7 @@ use crate::bindings::{
 use crate::env;
 use crate::registry::Hooks;
 use crate::sandbox::Guest;
+use crate::stream::{Inlet, Outlet};
 use crate::text::is_plain;
 
 /// One of our hooks.
@@ -27,13 +28,15 @@ pub enum HookName {
     ChangePlan,
     Suspend,
     Resume,
+    Dump,
+    Restore,
     Health,
     Schedule,
     Upgrade,
 }
 
 impl HookName {
-    pub const ALL: [HookName; 12] = [
+    pub const ALL: [HookName; 14] = [
         HookName::Enable,
         HookName::Disable,
         HookName::Provision,
@@ -43,6 +46,8 @@ impl HookName {
         HookName::ChangePlan,
         HookName::Suspend,
         HookName::Resume,
+        HookName::Dump,
+        HookName::Restore,
         HookName::Health,
         HookName::Schedule,
         HookName::Upgrade,
@@ -59,6 +64,8 @@ impl HookName {
             HookName::ChangePlan => "change-plan",
             HookName::Suspend => "suspend",
             HookName::Resume => "resume",
+            HookName::Dump => "dump",
+            HookName::Restore => "restore",
             HookName::Health => "health",
             HookName::Schedule => "schedule",
             HookName::Upgrade => "upgrade",
@@ -79,8 +86,9 @@ impl HookName {
             | HookName::ChangePlan
             | HookName::Suspend
             | HookName::Resume
+            | HookName::Restore
             | HookName::Upgrade => true,
-            HookName::Url | HookName::ConfigVars | HookName::Health | HookName::Schedule => false,
+            HookName::Url | HookName::ConfigVars | HookName::Dump | HookName::Health | HookName::Schedule => false,
         }
     }
 }
@@ -103,6 +111,8 @@ pub enum HookRequest {
     ChangePlan(ChangePlanRequest),
     Suspend(ResourceInfo),
     Resume(ResourceInfo),
+    Dump(ResourceRef, Outlet),
+    Restore(ResourceRef, Inlet),
     Health,
     /// Where services are to go, and which engines there are.
     Schedule(ServiceRequest, Vec<Candidate>),
@@ -131,6 +141,8 @@ impl HookRequest {
             HookRequest::ChangePlan(_) => HookName::ChangePlan,
             HookRequest::Suspend(_) => HookName::Suspend,
             HookRequest::Resume(_) => HookName::Resume,
+            HookRequest::Dump(..) => HookName::Dump,
+            HookRequest::Restore(..) => HookName::Restore,
             HookRequest::Health => HookName::Health,
             HookRequest::Schedule(..) => HookName::Schedule,
             HookRequest::Upgrade(_) => HookName::Upgrade,
@@ -142,7 +154,10 @@ impl HookRequest {
         match self {
             HookRequest::Provision(request) => Some(&request.key),
             HookRequest::Unprovision(request) => Some(&request.key),
-            HookRequest::Url(resource) | HookRequest::ConfigVars(resource) => Some(&resource.key),
+            HookRequest::Url(resource)
+            | HookRequest::ConfigVars(resource)
+            | HookRequest::Dump(resource, _)
+            | HookRequest::Restore(resource, _) => Some(&resource.key),
             HookRequest::ChangePlan(ChangePlanRequest { of, .. })
             | HookRequest::Suspend(of)
             | HookRequest::Resume(of) => Some(&of.key),
@@ -155,9 +170,12 @@ impl HookRequest {
     }
 
     /// The private value that the guest is handed.
-    pub fn private(&self) -> Option<&str> {
+    pub(crate) fn private(&self) -> Option<&str> {
         match self {
-            HookRequest::Url(resource) | HookRequest::ConfigVars(resource) => Some(&resource.private),
+            HookRequest::Url(resource)
+            | HookRequest::ConfigVars(resource)
+            | HookRequest::Dump(resource, _)
+            | HookRequest::Restore(resource, _) => Some(&resource.private),
             HookRequest::ChangePlan(ChangePlanRequest { of, .. })
             | HookRequest::Suspend(of)
             | HookRequest::Resume(of) => Some(&of.private),
@@ -168,6 +186,28 @@ impl HookRequest {
             | HookRequest::Health
             | HookRequest::Schedule(..)
             | HookRequest::Upgrade(_) => None,
+        }
+    }
+
+    /// Bytes that went through its stream.
+    pub(crate) fn stream_bytes(&self) -> u64 {
+        match self {
+            HookRequest::Dump(_, output) => output.written(),
+            HookRequest::Restore(_, input) => input.taken(),
+            _ => 0,
+        }
+    }
+
+    /// Why its stream failed on the caller's side.
+    pub(crate) fn broken_stream(&self) -> Option<String> {
+        match self {
+            HookRequest::Dump(_, output) => {
+                output.failure().map(|why| format!("what was dumped cannot be written: {why}"))
+            }
+            HookRequest::Restore(_, input) => {
+                input.failure().map(|why| format!("what is to be restored cannot be read: {why}"))
+            }
+            _ => None,
         }
     }
 }
@@ -217,6 +257,20 @@ impl Hooks {
                 let hooks = self.plans.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
                 hooks.lodger_addon_plans().call_resume(store, of).await?.map(Answer::Changed)
             }
+            HookRequest::Dump(of, output) => {
+                let hooks = self.backup.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
+                let to = store.data_mut().hold_output(output.clone())?;
+                let dumped = hooks.lodger_addon_backup().call_dump(&mut *store, &of.id, &of.private, to).await?;
+                if dumped.is_ok() {
+                    output.finish().await;
+                }
+                dumped.map(|()| Answer::Done)
+            }
+            HookRequest::Restore(of, input) => {
+                let hooks = self.backup.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
+                let from = store.data_mut().hold_input(input.clone())?;
+                hooks.lodger_addon_backup().call_restore(store, &of.id, &of.private, from).await?.map(|()| Answer::Done)
+            }
             HookRequest::Health => {
                 let hooks = self.health.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
                 hooks.lodger_addon_health().call_check(store).await?.map(Answer::Health)
@@ -237,7 +291,7 @@ impl Hooks {
 /// What a hook that completed has answered. Its line for a person is escaped and redacted.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// `enable`, `disable`, `unprovision`, `upgrade`.
+    /// `enable`, `disable`, `unprovision`, `dump`, `restore`, `upgrade`.
     Done,
     Provisioned(Provisioned),
     Url(String),

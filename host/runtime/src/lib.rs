@@ -5,6 +5,7 @@
 //! `host.rs`; the README has the map of the code and the laws that hold everywhere.
 
 mod addons;
+mod backup;
 mod bindings;
 pub mod compiler;
 mod crash;
@@ -41,6 +42,7 @@ mod schedule;
 mod services;
 mod slot;
 mod store;
+mod stream;
 pub mod text;
 mod tree;
 mod upgrade;
@@ -65,7 +67,7 @@ pub use lifecycle::{AddonState, ResourceState};
 pub use limits::{Deadlines, Limit, Limits};
 pub use manifest::{Dependency, Manifest, Plan, Problem, Setting};
 pub use outbound::{Destination, NotADestination, Pattern};
-pub use outcome::{BAD_ANSWER, Outcome, Refused, Report};
+pub use outcome::{BAD_ANSWER, BROKEN_STREAM, Outcome, Refused, Report};
 pub use package::{FILES as PACKAGE_FILES, Package, pack};
 pub use policy::Policy;
 pub use resources::{Add, Env, EnvFailure, Resource};
@@ -73,4 +75,5 @@ pub use sandbox::{Extension, Guest, ProgressEvent, ProgressSink};
 pub use services::Repair;
 pub use slot::Slot;
 pub use store::CallRow;
+pub use stream::{Inlet, Outlet};
 pub use upgrade::{Earlier, Upgraded};

@@ -110,6 +110,8 @@ pub fn during(hook: HookName) -> Option<AddonState> {
         | HookName::ChangePlan
         | HookName::Suspend
         | HookName::Resume
+        | HookName::Dump
+        | HookName::Restore
         | HookName::Health
         | HookName::Schedule
         | HookName::Upgrade => None,
@@ -135,6 +137,8 @@ pub fn after(hook: HookName, completed: bool) -> Option<AddonState> {
             | HookName::ChangePlan
             | HookName::Suspend
             | HookName::Resume
+            | HookName::Dump
+            | HookName::Restore
             | HookName::Health
             | HookName::Schedule
             | HookName::Upgrade,
@@ -148,7 +152,7 @@ pub fn permits_on(resource: &ResourceState, hook: HookName) -> bool {
     use HookName::{ChangePlan, Provision, Resume, Suspend};
     use ResourceState::{Active, Failed, Interrupted, Provisioning, Suspended};
     match hook {
-        HookName::Url | HookName::ConfigVars => resource.gives_variables(),
+        HookName::Url | HookName::ConfigVars | HookName::Dump | HookName::Restore => resource.gives_variables(),
         Provision => matches!(resource, Provisioning | Active | Failed(Provision) | Interrupted(Provision)),
         ChangePlan => matches!(resource, Active | Failed(ChangePlan) | Interrupted(ChangePlan)),
         Suspend | Resume => {
@@ -175,6 +179,8 @@ pub fn resource_during(hook: HookName) -> Option<ResourceState> {
         | HookName::Provision
         | HookName::Url
         | HookName::ConfigVars
+        | HookName::Dump
+        | HookName::Restore
         | HookName::Health
         | HookName::Schedule
         | HookName::Upgrade => None,
@@ -435,7 +441,9 @@ mod tests {
             for hook in [ChangePlan, Suspend, Resume] {
                 assert_eq!(permits_on(&state, hook), permitted.contains(&hook), "{state} {hook}");
             }
-            assert_eq!(permits_on(&state, HookName::Url), !permitted.is_empty(), "{state}");
+            for hook in [HookName::Url, HookName::Dump, HookName::Restore] {
+                assert_eq!(permits_on(&state, hook), !permitted.is_empty(), "{state} {hook}");
+            }
             assert!(permits_on(&state, HookName::Unprovision), "{state}");
         }
     }

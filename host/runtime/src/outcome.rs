@@ -32,7 +32,7 @@ pub enum Outcome<T> {
 /// A hook's own error, or the host's verdict on its answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
-    /// The case of the WIT variant `error`, or `bad-answer` when the host refused the answer.
+    /// The case of the WIT variant `error`, `bad-answer` when the host refused the answer, or `broken-stream`.
     pub code: String,
     /// One line, escaped and redacted.
     pub message: String,
@@ -67,6 +67,9 @@ const UNAVAILABLE: &str = "unavailable";
 
 /// Code of a [`Refused`] whose answer broke a rule of the WIT package.
 pub const BAD_ANSWER: &str = "bad-answer";
+
+/// Code of a [`Refused`] whose caller could not go on writing what was dumped, or reading what is restored.
+pub const BROKEN_STREAM: &str = "broken-stream";
 
 impl<T> Outcome<T> {
     pub const fn name(&self) -> &'static str {
@@ -162,6 +165,9 @@ pub struct Report {
     /// Bytes of HTTP requests and responses and of TCP streams.
     #[serde(default)]
     pub network_bytes: u64,
+    /// Bytes dumped or restored.
+    #[serde(default)]
+    pub stream_bytes: u64,
     /// Bytes of log kept, and dropped past the limit.
     pub log_bytes: u64,
     pub log_dropped_bytes: u64,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::component::{Component, InstancePre};
 use wasmtime_wasi::filesystem::{Dir, FsPerms, OpenMode};
 
-use crate::bindings::{config, health, plans, provider, scheduler, setup, upgrade, url};
+use crate::bindings::{backup, config, health, plans, provider, scheduler, setup, upgrade, url};
 use crate::error::{Error, Result};
 use crate::grant::{Facts, Grant, Settings};
 use crate::hook::HookName;
@@ -68,6 +68,7 @@ pub(crate) struct Hooks {
     pub url: Option<url::UrlHooksPre<Guest>>,
     pub config: Option<config::ConfigHooksPre<Guest>>,
     pub plans: Option<plans::PlansHooksPre<Guest>>,
+    pub backup: Option<backup::BackupHooksPre<Guest>>,
     pub health: Option<health::HealthHooksPre<Guest>>,
     pub scheduler: Option<scheduler::SchedulerHooksPre<Guest>>,
     pub upgrade: Option<upgrade::UpgradeHooksPre<Guest>>,
@@ -227,6 +228,7 @@ const INTERFACES: &[(&str, &[HookName])] = &[
     ("lodger:addon/url@0.1.0", &[HookName::Url]),
     ("lodger:addon/config@0.1.0", &[HookName::ConfigVars]),
     ("lodger:addon/plans@0.1.0", &[HookName::ChangePlan, HookName::Suspend, HookName::Resume]),
+    ("lodger:addon/backup@0.1.0", &[HookName::Dump, HookName::Restore]),
     ("lodger:addon/health@0.1.0", &[HookName::Health]),
     ("lodger:addon/scheduler@0.1.0", &[HookName::Schedule]),
     ("lodger:addon/upgrade@0.1.0", &[HookName::Upgrade]),
@@ -260,7 +262,7 @@ fn facts(name: &str, component: &Component, offers: &Offers<'_>) -> Result<Facts
             component: name.to_owned(),
             message: "exports no hook interface of lodger:addon".to_owned(),
             hint: Some(
-                "export at least one of setup, provider, url, config, plans, health, scheduler, upgrade (wit/)"
+                "export at least one of setup, provider, url, config, plans, backup, health, scheduler, upgrade (wit/)"
                     .to_owned(),
             ),
         });
@@ -293,6 +295,7 @@ impl Hooks {
             url: has(HookName::Url).then(|| url::UrlHooksPre::new(of())).transpose()?,
             config: has(HookName::ConfigVars).then(|| config::ConfigHooksPre::new(of())).transpose()?,
             plans: has(HookName::ChangePlan).then(|| plans::PlansHooksPre::new(of())).transpose()?,
+            backup: has(HookName::Dump).then(|| backup::BackupHooksPre::new(of())).transpose()?,
             health: has(HookName::Health).then(|| health::HealthHooksPre::new(of())).transpose()?,
             scheduler: has(HookName::Schedule).then(|| scheduler::SchedulerHooksPre::new(of())).transpose()?,
             upgrade: has(HookName::Upgrade).then(|| upgrade::UpgradeHooksPre::new(of())).transpose()?,

@@ -288,7 +288,7 @@ impl Host {
         rows.pop().ok_or_else(unknown)
     }
 
-    fn reference(&self, row: &ResourceRow) -> Result<ResourceRef> {
+    pub(crate) fn reference(&self, row: &ResourceRow) -> Result<ResourceRef> {
         let (Some(id), Some(private), true) = (&row.guest_id, &row.private, row.state.gives_variables()) else {
             return Err(in_state(row.clone()));
         };
@@ -306,8 +306,8 @@ impl Host {
             HookName::Enable => HookRequest::Enable,
             HookName::Disable => HookRequest::Disable,
             HookName::Health => HookRequest::Health,
-            // About no resource, and not what the host can repeat.
-            HookName::Schedule | HookName::Upgrade => {
+            // About no resource, or with a stream of the caller's: not what the host can repeat.
+            HookName::Schedule | HookName::Upgrade | HookName::Dump | HookName::Restore => {
                 return Err(Error::HookMissing { addon: addon.clone(), hook: hook.name() });
             }
             HookName::Url => HookRequest::Url(self.reference(&row)?),

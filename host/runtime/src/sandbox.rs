@@ -4,8 +4,10 @@
 //! reported. Guests run on the caller's worker; a spinning guest yields at every epoch tick, so that its deadline, which
 //! covers host calls too, always fires.
 
+mod command;
 mod engine;
 mod imports;
+mod pipe;
 mod services;
 
 use std::any::Any;
@@ -13,8 +15,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wasmtime::component::{Component, InstancePre, Linker, ResourceTable, ResourceTableError};
+use wasmtime::component::{Component, InstancePre, Linker, Resource, ResourceTable, ResourceTableError};
 use wasmtime::{Store, Trap};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 use wasmtime_wasi::runtime::spawn;
 use wasmtime_wasi::sockets::SocketAddrUse;
 use wasmtime_wasi::{I32Exit, WasiCtx};
@@ -28,6 +31,7 @@ use crate::limits::{Limit, Limits};
 use crate::meter::Meter;
 use crate::network::{Dialable, Network, Reach};
 use crate::outcome::{Outcome, Report};
+use crate::stream::{Inlet, Outlet};
 use crate::text::{redact, shown};
 use crate::wasi_fs::Mounts;
 use crate::wasi_http::FIELDS_MAX;
@@ -74,6 +78,18 @@ impl Guest {
     #[expect(clippy::expect_used, reason = "a mistake of the embedding program, in code it has just compiled")]
     pub fn extension_mut<T: 'static>(&mut self) -> &mut T {
         self.extension.downcast_mut().expect("call_world was given other state than its imports expect")
+    }
+
+    /// A stream for the guest to write to.
+    pub(crate) fn hold_output(&mut self, output: Outlet) -> wasmtime::Result<Resource<DynOutputStream>> {
+        let output: DynOutputStream = Box::new(output);
+        Ok(self.table.push(output)?)
+    }
+
+    /// A stream for the guest to read from.
+    pub(crate) fn hold_input(&mut self, input: Inlet) -> wasmtime::Result<Resource<DynInputStream>> {
+        let input: DynInputStream = Box::new(input);
+        Ok(self.table.push(input)?)
     }
 }
 

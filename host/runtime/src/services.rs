@@ -65,9 +65,12 @@ pub(crate) struct Services {
     pub progress: Option<ProgressSink>,
     pub outbound: Arc<Outbound>,
     pub commands: Commands,
-    /// Of instances that guests run commands in just now.
-    pub execs: Mutex<BTreeMap<Instance, Weak<Semaphore>>>,
+    /// Of instances that guests run commands in just now; those with streams apart, which are as slow as their readers.
+    pub execs: Turns,
+    pub pipes: Turns,
 }
+
+pub(crate) type Turns = Mutex<BTreeMap<Instance, Weak<Semaphore>>>;
 
 /// A service of an addon, as declared and as granted.
 fn declared<'a>(addon: &'a Addon, name: &Id) -> Result<(&'a Service, &'a ServiceGrant)> {
@@ -94,7 +97,8 @@ impl Services {
             outbound,
             progress,
             commands: Commands::new(home.commands()),
-            execs: Mutex::default(),
+            execs: Turns::default(),
+            pipes: Turns::default(),
         }
     }
 

@@ -4,11 +4,12 @@
 //! make `change-plan` fail in the same ways, before and after the move; what `suspend` and `resume` do is said by options of
 //! `provision` with their names.
 
-use std::{fs, io, thread::sleep, time::Duration};
+use std::io::{self, Read as _, Write as _};
+use std::{fs, thread::sleep, time::Duration};
 
-use probes::{Error, Held, Pair, check, progress};
+use probes::{Error, Held, InputStream, OutputStream, Pair, check, progress};
 
-probes::exports!(setup, provider, url, config, plans, health);
+probes::exports!(setup, provider, url, config, plans, backup, health);
 
 impl setup::Guest for Probe {
     fn enable() -> Held {
@@ -108,6 +109,23 @@ impl plans::Guest for Probe {
         }
         fail(option(&of.options, "resume"), "", asked_before);
         Ok(plans::Changed { message: Some(format!("{} is served again", of.app)) })
+    }
+}
+
+impl backup::Guest for Probe {
+    fn dump(id: String, _: String, mut output: OutputStream) -> Held {
+        eprintln!("hook dump");
+        Ok(output.write_all(&fs::read(resource(&id))?)?)
+    }
+
+    fn restore(id: String, _: String, mut input: InputStream) -> Held {
+        count("restore")?;
+        let mut plan_and_region = String::new();
+        input.read_to_string(&mut plan_and_region)?;
+        if plan_and_region.lines().count() != 2 {
+            return Err(Error::Invalid("that is no dump".into()));
+        }
+        Ok(fs::write(resource(&id), plan_and_region)?)
     }
 }
 

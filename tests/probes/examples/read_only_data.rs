@@ -1,11 +1,11 @@
-//! `/data` is read-only in `url`, `config-vars` and `check`: the host must refuse every change, and let us read.
+//! `/data` is read-only in `url`, `config-vars`, `dump` and `check`: the host must refuse every change, and let us read.
 
 use std::fs::{self, File, OpenOptions};
 
 use probes::wasip2::filesystem::types::{DescriptorFlags, NewTimestamp, OpenFlags, PathFlags};
-use probes::{Error, Held, check, directory, refused};
+use probes::{Error, Held, InputStream, OutputStream, check, directory, refused};
 
-probes::exports!(provider, url, config, health);
+probes::exports!(provider, url, config, backup, health);
 
 const FILE: &str = "/data/kept";
 
@@ -29,6 +29,16 @@ impl url::Guest for Probe {
 impl config::Guest for Probe {
     fn config_vars(_: String, _: String) -> Result<Vec<config::ConfigVar>, Error> {
         held().map(|()| vec![config::ConfigVar { name: "PROBE_HELD".into(), value: "yes".into() }])
+    }
+}
+
+impl backup::Guest for Probe {
+    fn dump(_: String, _: String, _: OutputStream) -> Held {
+        held()
+    }
+
+    fn restore(_: String, _: String, _: InputStream) -> Held {
+        Ok(fs::write(FILE, "kept")?)
     }
 }
 

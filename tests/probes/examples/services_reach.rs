@@ -4,7 +4,7 @@
 //! The test declares `always` (`"start": "enable"`, port 8080), `shared` (`"manual"`, port 8080, variable `GIVEN`) and `own`
 //! (`"provision"`). The app `refuser` is refused after its instance was started.
 
-use probes::services::{endpoint, exec, logs, start, stop};
+use probes::services::{endpoint, exec, logs, pipe, start, stop};
 use probes::{Error, Held, Pair, broken, check};
 
 probes::exports!(setup, provider, url, plans);
@@ -115,6 +115,7 @@ fn nothing_there(name: &str, why: &str) -> Held {
     not_found("stop", stop(name), why)?;
     not_found("endpoint", endpoint(name, 8080), why)?;
     not_found("exec", exec(name, &words(&["true"]), &[]), why)?;
+    not_found("pipe", pipe(name, &words(&["true"]), None, None), why)?;
     not_found("logs", logs(name), why)
 }
 

@@ -10,10 +10,16 @@ use std::path::Path;
 
 pub use wasip2;
 use wasip2::filesystem::types::{Descriptor, DescriptorFlags, ErrorCode, NewTimestamp, OpenFlags, PathFlags};
+pub use wasip2::io::streams::{InputStream, OutputStream};
 
 wit_bindgen::generate!({
     path: "../../wit",
     inline: "package probes:imports; world imports { include lodger:addon/imports@0.1.0; }",
+    with: {
+        "wasi:io/error@0.2.12": wasip2::io::error,
+        "wasi:io/poll@0.2.12": wasip2::io::poll,
+        "wasi:io/streams@0.2.12": wasip2::io::streams,
+    },
     generate_all,
 });
 
@@ -44,10 +50,16 @@ macro_rules! export {
     (url) => { $crate::export!(url: "url-hooks"); };
     (config) => { $crate::export!(config: "config-hooks"); };
     (plans) => { $crate::export!(plans: "plans-hooks"); };
+    (backup) => {
+        $crate::export!(backup: "backup-hooks",
+            "wasi:io/error@0.2.12": probes::wasip2::io::error,
+            "wasi:io/poll@0.2.12": probes::wasip2::io::poll,
+            "wasi:io/streams@0.2.12": probes::wasip2::io::streams);
+    };
     (health) => { $crate::export!(health: "health-hooks"); };
     (scheduler) => { $crate::export!(scheduler: "scheduler-hooks"); };
     (upgrade) => { $crate::export!(upgrade: "upgrade-hooks"); };
-    ($hook:ident: $world:literal) => {
+    ($hook:ident: $world:literal $(, $interface:literal: $types:path)*) => {
         mod $hook {
             pub use exports::lodger::addon::$hook::*;
 
@@ -55,7 +67,7 @@ macro_rules! export {
                 path: "../../wit",
                 world: $world,
                 type_section_suffix: $world,
-                with: { "lodger:addon/types@0.1.0": probes::lodger::addon::types },
+                with: { "lodger:addon/types@0.1.0": probes::lodger::addon::types, $($interface: $types),* },
             });
             export!(Probe);
             use super::Probe;
@@ -101,6 +113,35 @@ macro_rules! provision {
 
             fn unprovision(_: provider::UnprovisionRequest) -> $crate::Held {
                 Ok(())
+            }
+        }
+    };
+}
+
+/// A probe whose `dump` and `restore` ask the functions given, with the app's name to say which variant is meant.
+#[macro_export]
+macro_rules! backup {
+    ($dump:expr, $restore:expr) => {
+        $crate::exports!(provider, backup);
+
+        impl provider::Guest for Probe {
+            fn provision(request: provider::ProvisionRequest) -> Result<provider::Provisioned, $crate::Error> {
+                let id = request.app;
+                Ok(provider::Provisioned { id, private: String::new(), message: None, log_drain_url: None })
+            }
+
+            fn unprovision(_: provider::UnprovisionRequest) -> $crate::Held {
+                Ok(())
+            }
+        }
+
+        impl backup::Guest for Probe {
+            fn dump(id: String, _: String, output: $crate::OutputStream) -> $crate::Held {
+                $dump(id.as_str(), output)
+            }
+
+            fn restore(id: String, _: String, input: $crate::InputStream) -> $crate::Held {
+                $restore(id.as_str(), input)
             }
         }
     };

@@ -19,7 +19,8 @@ macro_rules! repository {
 }
 
 /// The interfaces, as the addon vendors them.
-const WIT: [(&str, &str); 13] = [
+const WIT: [(&str, &str); 15] = [
+    ("wit/backup.wit", repository!("wit/backup.wit")),
     ("wit/config.wit", repository!("wit/config.wit")),
     ("wit/health.wit", repository!("wit/health.wit")),
     ("wit/plans.wit", repository!("wit/plans.wit")),
@@ -33,6 +34,7 @@ const WIT: [(&str, &str); 13] = [
     ("wit/upgrade.wit", repository!("wit/upgrade.wit")),
     ("wit/url.wit", repository!("wit/url.wit")),
     ("wit/worlds.wit", repository!("wit/worlds.wit")),
+    ("wit/deps/io.wit", repository!("wit/deps/io.wit")),
 ];
 /// The workspace of the guests: which wit-bindgen, which edition, which profile.
 const GUESTS: &str = repository!("guest-examples/Cargo.toml");

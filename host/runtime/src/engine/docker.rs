@@ -5,12 +5,13 @@
 //! everything root's.
 //!
 //! `connection` knows the engine, `tls` reaches one on another machine, `spec` has what is asked, `answer` what comes back,
-//! `stream` the requests that take a while, `networks` those that take several, `disk` one whose answer bollard cannot read.
-//! Here: each thing the trait can ask for.
+//! `stream` the requests that take a while, `exec` commands in a container, `networks` the requests that take several, `disk`
+//! one whose answer bollard cannot read. Here: each thing the trait can ask for.
 
 mod answer;
 mod connection;
 mod disk;
+mod exec;
 mod networks;
 mod spec;
 mod stream;
@@ -32,7 +33,7 @@ use self::connection::Asking;
 pub use self::connection::{Address, Docker};
 use crate::engine::{
     About, Container, ContainerSpec, Credentials, DiskUsage, Engine, Events, Exec, Executed, Fault, Helper, Image,
-    Network, NetworkSpec, PullProgress, Result, Volume,
+    Network, NetworkSpec, PullProgress, Result, Streams, Volume,
 };
 use crate::text::shown;
 
@@ -203,7 +204,12 @@ impl Engine for Docker {
 
     async fn exec(&self, container: &str, exec: &Exec) -> Result<Executed> {
         let asking = self.named("run a command in", container).await?;
-        stream::exec(&asking, container, exec).await
+        exec::exec(&asking, container, exec).await
+    }
+
+    async fn pipe(&self, container: &str, exec: &Exec, streams: Streams<'_>) -> Result<Executed> {
+        let asking = self.named("run a command in", container).await?;
+        exec::pipe(&asking, container, exec, streams).await
     }
 
     async fn create_network(&self, spec: &NetworkSpec) -> Result<()> {

@@ -7,7 +7,7 @@ use crate::failure::Next;
 use crate::home::Home;
 use crate::hook::{Answer, HookName, HookRequest, MESSAGE_MAX};
 use crate::lifecycle::{self, ResourceState};
-use crate::outcome::{BAD_ANSWER, Outcome, Refused};
+use crate::outcome::{BAD_ANSWER, BROKEN_STREAM, Outcome, Refused};
 use crate::registry::Addon;
 use crate::sandbox::Ended;
 use crate::store::{CallRow, Finish, ResourceEnd, Store};
@@ -103,8 +103,14 @@ fn changed(request: &HookRequest, before: ResourceState, outcome: &Outcome<Answe
     ResourceEnd::Changed { state, plan, message: changed.message.clone() }
 }
 
-/// Law 6: what a hook answered is hostile until it has passed here.
+/// Law 6: what a hook answered is hostile until it has passed here. Where the caller's side of its stream has failed, it
+/// is that which counts, not what the guest made of it.
 pub(super) fn accept(addon: &Addon, request: &HookRequest, ended: &mut Ended<Answer>) {
+    ended.report.stream_bytes = request.stream_bytes();
+    let over_a_limit = matches!(ended.outcome, Outcome::DeadlineExceeded { .. } | Outcome::LimitExceeded { .. });
+    if let Some(message) = request.broken_stream().filter(|_| !over_a_limit) {
+        ended.outcome = Outcome::Refused(Refused { code: BROKEN_STREAM.to_owned(), message });
+    }
     let secrets = secrets(addon, ended);
     let Outcome::Completed(answer) = &mut ended.outcome else { return };
     if let Err(message) = answer.accept(request, addon.grant.vars_for_config()) {

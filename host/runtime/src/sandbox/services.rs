@@ -5,15 +5,17 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use wasmtime::component::Resource;
+use wasmtime_wasi::p2::pipe::{ClosedInputStream, ClosedOutputStream};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 
 use super::Guest;
 use crate::bindings::imports::lodger::addon::services::{Address, Executed, Host};
 use crate::bindings::{GuestError, Pair};
-use crate::engine::{Exec, Fault, Status};
+use crate::engine::Status;
 use crate::error::{Error, Kind};
 use crate::manifest::{Service, StartMode};
 use crate::network::{Endpoint, Endpoints, Runs};
@@ -24,15 +26,8 @@ use crate::store::{InstanceRow, Wanted};
 use crate::text::shown;
 
 /// Bounds of the WIT package.
-const OUTPUT_MAX: usize = 65_536;
-const STDIN_MAX: usize = 1 << 20;
-const ARGUMENTS_MAX: usize = 256;
-const ARGUMENT_MAX: usize = 4096;
+pub(super) const OUTPUT_MAX: usize = 65_536;
 const VALUE_MAX: usize = 4096;
-/// Commands at a time in one instance.
-const EXECS_MAX: usize = 4;
-/// Kept of a call's time to restart a container whose command has not ended.
-const RESTART: Duration = Duration::from_secs(2);
 /// How long an engine may take to say whether an instance runs.
 const VERIFY: Duration = Duration::from_secs(2);
 
@@ -53,10 +48,10 @@ pub(crate) struct OwnServices {
     pub at_work: Option<AtWork>,
 }
 
-type Answer<T> = Result<T, GuestError>;
+pub(super) type Answer<T> = Result<T, GuestError>;
 
 impl OwnServices {
-    fn declared(&self, name: &str) -> Answer<&Service> {
+    pub(super) fn declared(&self, name: &str) -> Answer<&Service> {
         let services = &self.addon.manifest.services;
         let found = services.iter().find(|service| service.name.as_str() == name);
         found.ok_or_else(|| GuestError::NotFound(format!("the manifest declares no service `{}`", shown(name, 60))))
@@ -74,7 +69,7 @@ impl OwnServices {
         Ok(Instance { addon: self.addon.id.clone(), service: service.name.clone(), resource })
     }
 
-    fn row(&self, service: &Service) -> Answer<InstanceRow> {
+    pub(super) fn row(&self, service: &Service) -> Answer<InstanceRow> {
         let row = self.services.store.instance(&self.instance(service)?).map_err(|error| told(&error))?;
         row.ok_or_else(|| GuestError::NotFound(format!("service `{}` was not started", service.name)))
     }
@@ -148,35 +143,6 @@ impl OwnServices {
         Ok(Address { host, port: reached })
     }
 
-    async fn exec(&mut self, name: &str, command: Vec<String>, stdin: Vec<u8>) -> Answer<Executed> {
-        let bad = command.is_empty() || command.len() > ARGUMENTS_MAX || stdin.len() > STDIN_MAX;
-        if bad || command.iter().any(|word| word.len() > ARGUMENT_MAX || word.contains('\0')) {
-            let message = format!("1 to {ARGUMENTS_MAX} arguments of {ARGUMENT_MAX} bytes, {STDIN_MAX} bytes of stdin");
-            return Err(GuestError::Invalid(message));
-        }
-        let row = self.row(self.declared(name)?)?;
-        let turns = self.services.turns(&row.instance);
-        let turn = tokio::time::timeout(self.time_left(), turns.acquire()).await;
-        let timeout = self.time_left();
-        // A command that was not given any time would only be started to have the container restarted.
-        if turn.is_err() || timeout.is_zero() {
-            let message = format!("too little time is left in this call to run a command in `{name}`");
-            return Err(GuestError::Unavailable(message));
-        }
-        let exec = Exec { command, stdin, output_max: OUTPUT_MAX, timeout };
-        let executed = self.services.exec(&row, &exec, &mut self.at_work).await.map_err(|error| told(&error))?;
-        let Some(exit_code) = executed.exit_code else {
-            let message = format!("the command in `{name}` had not ended in time; the service was restarted");
-            return Err(GuestError::Unavailable(message));
-        };
-        Ok(Executed {
-            exit_code: i32::try_from(exit_code).unwrap_or(-1),
-            stdout: executed.stdout,
-            stderr: executed.stderr,
-            truncated: executed.truncated,
-        })
-    }
-
     /// After the call: ends the command that outlived it, where the engine took longer than the time kept for that. What
     /// cannot be ended now stays noted, and is ended by whoever looks after the instance next.
     pub async fn end(self) {
@@ -187,10 +153,6 @@ impl OwnServices {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(%service, error, "a command goes on after its call, until its service is looked after");
         }
-    }
-
-    fn time_left(&self) -> Duration {
-        self.deadline.saturating_duration_since(Instant::now()).saturating_sub(RESTART)
     }
 
     async fn logs(&self, name: &str) -> Answer<String> {
@@ -213,7 +175,7 @@ async fn dialled(services: &Services, row: &InstanceRow, port: u16) -> Option<So
 }
 
 /// The host's error, as a guest may know it: with what was about its own services, without what the engine said.
-fn told(error: &Error) -> GuestError {
+pub(super) fn told(error: &Error) -> GuestError {
     match error {
         Error::ServiceNotReady { .. } | Error::Service { .. } => GuestError::Unavailable(error.to_string()),
         _ if error.kind() == Kind::Host => GuestError::Unavailable(error.code().to_owned()),
@@ -249,64 +211,44 @@ impl Host for Guest {
         Ok(self.own_services()?.exec(&service, command, stdin).await)
     }
 
+    async fn pipe(
+        &mut self,
+        service: String,
+        command: Vec<String>,
+        stdin: Option<Resource<DynInputStream>>,
+        stdout: Option<Resource<DynOutputStream>>,
+    ) -> wasmtime::Result<Answer<Executed>> {
+        // Out of the table while they are used: the guest waits, and nobody else can ask for them.
+        let (mut from, mut to) = (None, None);
+        if let Some(stdin) = &stdin {
+            from = Some(std::mem::replace(self.table.get_mut(stdin)?, Box::new(ClosedInputStream)));
+        }
+        if let Some(stdout) = &stdout {
+            to = Some(std::mem::replace(self.table.get_mut(stdout)?, Box::new(ClosedOutputStream)));
+        }
+        let answer = self.own_services()?.pipe(&service, command, from.as_mut(), to.as_mut()).await;
+        if let (Some(stdin), Some(from)) = (&stdin, from) {
+            *self.table.get_mut(stdin)? = from;
+        }
+        if let (Some(stdout), Some(to)) = (&stdout, to) {
+            *self.table.get_mut(stdout)? = to;
+        }
+        Ok(answer)
+    }
+
     async fn logs(&mut self, service: String) -> wasmtime::Result<Answer<String>> {
         Ok(self.own_services()?.logs(&service).await)
     }
 }
 
 impl Services {
-    /// Where commands in an instance take turns, for as long as any is at work or waits.
-    fn turns(&self, instance: &Instance) -> Arc<Semaphore> {
-        let mut all = self.execs.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, turns| turns.strong_count() > 0);
-        all.get(instance).and_then(Weak::upgrade).unwrap_or_else(|| {
-            let turns = Arc::new(Semaphore::new(EXECS_MAX));
-            all.insert(instance.clone(), Arc::downgrade(&turns));
-            turns
-        })
-    }
-
-    /// Runs a command in an instance. One that has not ended is ended by restarting the container. `at_work` is it until
-    /// then, also when this is cut off.
-    async fn exec(
-        &self,
-        row: &InstanceRow,
-        exec: &Exec,
-        at_work: &mut Option<AtWork>,
-    ) -> crate::error::Result<crate::engine::Executed> {
-        let engine = self.engines.get(&row.engine)?;
-        let id = self.running(&*engine, row).await?;
-        *at_work = Some(self.commands.begin(row, &row.instance.container_name(&self.marks()))?);
-        let executed = engine.exec(&id, exec).await;
-        match &executed {
-            Ok(executed) if executed.left_running() => self.restart(row).await?,
-            // Whether it has begun, or ended, is not known.
-            Err(failure) if matches!(failure.fault, Fault::Unreachable | Fault::TimedOut) => *at_work = None,
-            _ => {}
-        }
-        at_work.take().map_or(Ok(()), AtWork::ended)?;
-        Ok(executed?)
-    }
-
     /// Ends all that runs in an instance, at once, and starts it again.
-    async fn restart(&self, row: &InstanceRow) -> crate::error::Result<()> {
+    pub(super) async fn restart(&self, row: &InstanceRow) -> crate::error::Result<()> {
         let engine = self.engines.get(&row.engine)?;
         if let Some(there) = self.own_container(&*engine, row).await? {
             engine.stop(&there.id, Duration::ZERO).await?;
             engine.start(&there.id).await?;
         }
         Ok(())
-    }
-
-    /// The id of the instance's own container, which runs.
-    async fn running(&self, engine: &dyn crate::engine::Engine, row: &InstanceRow) -> crate::error::Result<String> {
-        let there = self.own_container(engine, row).await?;
-        let running = there.filter(|there| there.status == Status::Running);
-        running.map(|there| there.id).ok_or_else(|| Error::Service {
-            addon: row.instance.addon.clone(),
-            service: row.instance.service.clone(),
-            message: "does not run".to_owned(),
-            hint: format!("`lodger reconcile {}`", row.instance.addon),
-        })
     }
 }

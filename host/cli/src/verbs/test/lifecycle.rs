@@ -1,5 +1,7 @@
 //! The steps of a test, in the order of an addon's life: install, enable, health, schedule, then each case (add, variables,
-//! everything a second time, what `plans` does, remove), disable, uninstall.
+//! dump and restore, everything a second time, what `plans` does, remove), disable, uninstall.
+
+mod backup;
 
 use std::collections::BTreeMap;
 
@@ -151,6 +153,7 @@ impl<'a> Lifecycle<'a> {
         if !case.expect.variables.is_empty() {
             self.note(Step::compared("variables", compare(&case.expect.variables, &variables)));
         }
+        self.backup(case, resource, &variables).await?;
         let unprovision = self.request(HookName::Unprovision, case).await?;
         self.provision_again(case, resource, &variables).await?;
         self.plans(case, resource, &variables).await?;

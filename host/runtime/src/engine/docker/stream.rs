@@ -1,17 +1,13 @@
-//! Requests that take a while: output, commands, pulls, archives, events. Each is read as it comes and kept within bounds.
+//! Requests that take a while: output, pulls, archives, events. Each is read as it comes and kept within bounds.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::io::ErrorKind;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bollard::auth::DockerCredentials;
-use bollard::container::LogOutput;
-use bollard::errors::Error;
-use bollard::exec::StartExecResults;
-use bollard::models::{CreateImageInfo, ExecConfig};
+use bollard::models::CreateImageInfo;
 use bollard::query_parameters::{
     CreateContainerOptions, CreateImageOptions, DownloadFromContainerOptions, EventsOptions, LogsOptions,
     UploadToContainerOptions,
@@ -20,11 +16,11 @@ use bytes::Bytes;
 use futures_util::stream::try_unfold;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::timeout;
 
 use super::connection::Asking;
-use super::{ACTION, LOOK_AGAIN, STALLED, answer, inspect, spec, volume_named};
-use crate::engine::{Credentials, Events, Exec, Executed, Failure, Fault, Helper, PullProgress, Pulled, Result};
+use super::{ACTION, STALLED, answer, inspect, spec, volume_named};
+use crate::engine::{Credentials, Events, Failure, Fault, Helper, PullProgress, Pulled, Result};
 use crate::text::shown;
 
 /// Most lines of output that are asked for: a line is at most 16 KiB to Docker, and longer ones are several.
@@ -54,73 +50,6 @@ pub async fn logs(asking: &Asking, container: &str, most: usize) -> Result<Vec<u
     };
     asking.ask(read).await?;
     Ok(kept.into())
-}
-
-/// Docker's only way to end a command is to end the container: on time-out the command is left.
-pub async fn exec(asking: &Asking, container: &str, exec: &Exec) -> Result<Executed> {
-    let deadline = Instant::now() + exec.timeout;
-    let config = ExecConfig {
-        cmd: Some(exec.command.clone()),
-        attach_stdin: Some(!exec.stdin.is_empty()),
-        attach_stdout: Some(true),
-        attach_stderr: Some(true),
-        tty: Some(false),
-        privileged: Some(false),
-        ..ExecConfig::default()
-    };
-    let id = asking.ask(asking.client.create_exec(container, config)).await?.id;
-    let started = asking.ask(asking.client.start_exec(&id, None)).await?;
-    let StartExecResults::Attached { mut output, mut input } = started else {
-        return Err(asking.refused("the engine did not attach to the command".to_owned()));
-    };
-    let mut executed = Executed::default();
-    let feed = async {
-        if !exec.stdin.is_empty() {
-            // A command may end without having read it all.
-            let _ = input.write_all(&exec.stdin).await;
-            let _ = input.shutdown().await;
-        }
-        std::future::pending::<()>().await;
-    };
-    let read = async {
-        while let Some(part) = output.next().await {
-            executed.take(part?, exec.output_max);
-        }
-        Ok::<(), Error>(())
-    };
-    let ended = timeout_at(deadline, async {
-        tokio::select! { ended = read => ended, () = feed => Ok(()) }
-    });
-    match ended.await {
-        // Podman breaks off where a command has ended with input left to read. How it ended is asked for all the same.
-        Ok(Err(Error::IOError { err })) if err.kind() == ErrorKind::ConnectionReset => executed.truncated = true,
-        Ok(Err(error)) => return Err(asking.failed(&error)),
-        _ => {}
-    }
-    // The output may have ended before the command, or go on after it where it left something running.
-    loop {
-        let state = asking.ask(asking.client.inspect_exec(&id)).await?;
-        if state.running == Some(false) {
-            executed.exit_code = state.exit_code;
-        }
-        if executed.exit_code.is_some() || Instant::now() >= deadline {
-            return Ok(executed);
-        }
-        sleep(LOOK_AGAIN.min(deadline - Instant::now())).await;
-    }
-}
-
-impl Executed {
-    fn take(&mut self, part: LogOutput, most: usize) {
-        let (into, bytes) = match part {
-            LogOutput::StdOut { message } => (&mut self.stdout, message),
-            LogOutput::StdErr { message } | LogOutput::Console { message } => (&mut self.stderr, message),
-            LogOutput::StdIn { .. } => return,
-        };
-        let room = most.saturating_sub(into.len()).min(bytes.len());
-        self.truncated |= room < bytes.len();
-        into.extend(bytes.into_iter().take(room));
-    }
 }
 
 pub async fn pull(

@@ -1,0 +1,59 @@
+//! `lodger restore`: what was dumped, in the place of what an app has of an addon.
+
+use std::fs::File;
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use serde_json::json;
+
+use crate::context::Context;
+use crate::data::Data;
+use crate::output::{self, Usage};
+
+/// Replace all that an app has of an addon by a dump, of the same app or of another
+#[derive(clap::Args)]
+pub struct Restore {
+    app: String,
+    addon: String,
+    /// The one added under this alias
+    #[arg(long = "as", value_name = "ALIAS")]
+    alias: Option<String>,
+    /// Read it from this file [default: stdin]
+    #[arg(short, long, value_name = "FILE")]
+    input: Option<PathBuf>,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+impl Restore {
+    pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
+        if self.input.is_none() && !self.dry_run && std::io::stdin().is_terminal() {
+            let hint = format!("`lodger restore {} {} < FILE`, or --input FILE", self.app, self.addon);
+            return Err(Usage::new("a dump does not come from a terminal", &hint).into());
+        }
+        let host = context.host().await?;
+        let app = super::id(&self.app)?;
+        let addon = host.resolve(&self.addon)?;
+        let alias = self.alias.as_deref().map(super::id).transpose()?;
+        let from = match &self.input {
+            Some(path) => File::open(path).and_then(|file| Data::new(&file, context.count())),
+            None => Data::new(&std::io::stdin(), context.count()),
+        };
+        let name = self.input.as_ref().map_or_else(|| "stdin".into(), |path| path.to_string_lossy());
+        let from = from.with_context(|| format!("cannot read `{name}`"))?;
+        if self.dry_run {
+            host.may_restore(&app, &addon, alias.as_ref()).await?;
+            return super::dry_run(context, true, &format!("restore {addon} of {app}"));
+        }
+        let what = format!("restoring {addon} of {app}");
+        let done = context.watch(&what, host.restore(&app, &addon, alias.as_ref(), from)).await?;
+        let bytes = output::completed(&addon, done)?;
+        output::say(context, format!("restored {addon} of {app}: {}", lodger::human_bytes(bytes)));
+        if context.json {
+            output::json(&json!({ "app": app, "addon": addon, "alias": alias, "bytes": bytes }))?;
+        }
+        Ok(0)
+    }
+}
