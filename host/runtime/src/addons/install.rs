@@ -66,6 +66,7 @@ impl Host {
             let pins = self.resolve_images(&incoming.package.manifest).await?;
             self.home.put_version(&id, &row.version, &incoming.package)?;
             self.store.put_addon(&row, incoming.grant.replaces.as_ref())?;
+            self.home.open_data(&id)?;
             for (service, pin) in incoming.package.manifest.services.iter().zip(pins.iter().flatten()) {
                 self.store.put_pin(&id, &row.version, &service.name, &service.image.to_string(), pin)?;
             }
