@@ -5,6 +5,7 @@
 //! `host.rs`; the README has the map of the code and the laws that hold everywhere.
 
 mod addons;
+mod backup;
 mod bindings;
 pub mod compiler;
 mod crash;
@@ -49,6 +50,7 @@ mod wasi_sockets;
 
 pub use addons::{AddonInfo, CallNote, Done, Finding, Incoming, Installed, Mend, Need, SettingInfo, Severity, Step};
 
+pub use backup::{BackedUp, IncomingHome, NotUp, Passphrase, Restored};
 pub use bindings::{
     Candidate, ChangePlanRequest, Changed, ConfigVar, HealthReport, HealthStatus, Pair, ProvisionRequest, Provisioned,
     ResourceInfo, ServiceRequest, ServiceToPlace, UnprovisionReason, UnprovisionRequest,

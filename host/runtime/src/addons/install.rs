@@ -39,7 +39,10 @@ impl Host {
     /// # Errors
     /// Everything that can be wrong with a package.
     pub async fn inspect(&self, path: &Path) -> Result<Incoming> {
-        let package = Package::read(path, &self.policy.package)?;
+        self.inspect_package(Package::read(path, &self.policy.package)?).await
+    }
+
+    pub(crate) async fn inspect_package(&self, package: Package) -> Result<Incoming> {
         let mut facts = Facts::default();
         let refused = |refusals| Error::GrantRefused { refusals };
         // What the policy does not admit is told before the component is compiled, which takes its time.
