@@ -7,7 +7,7 @@
 //! addons/<ns>/<name>/<version>/   addon.json, component.wasm, files/ (the guest's /addon)
 //! data/<ns>/<name>/           the guest's /data
 //! cache/                      compiled code
-//! locks/                      one file per addon
+//! locks/                      one file per addon, and one for restoring a whole home
 //! snapshots/<ns>/<name>/<version>/   what an earlier version had
 //! ```
 //!
@@ -15,6 +15,7 @@
 
 mod snapshots;
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -264,9 +265,9 @@ impl Home {
         self.addons_in(&["data"])
     }
 
-    /// Removes everything that addons have on the disk, in a home that has no addon.
-    pub fn clear(&self) -> Result<()> {
-        for id in self.addons_in(&["addons", "data", "snapshots"])? {
+    /// Removes everything that addons have on the disk that are not `known`.
+    pub fn clear(&self, known: &BTreeSet<AddonId>) -> Result<()> {
+        for id in self.addons_in(&["addons", "data", "snapshots"])?.into_iter().filter(|id| !known.contains(id)) {
             self.remove_versions(&id)?;
             self.remove_data(&id)?;
             for part in ["addons", "data", "snapshots"] {

@@ -36,6 +36,7 @@ impl RestoreHome {
         let file = std::fs::File::open(&self.file).with_context(|| format!("cannot read `{}`", self.file.display()))?;
         let host = context.host().await?;
         let home = context.watch("reading", host.inspect_backup(file, &passphrase)).await?;
+        output::say(context, format!("a backup made by lodger {}", home.program));
         for grant in home.grants() {
             install::show(context, grant);
         }

@@ -75,7 +75,7 @@ impl Host {
         let addons = incoming.into_iter().zip(rest);
         let addons = addons.map(|(incoming, (taken, images, volumes))| IncomingAddon { incoming, taken, images, volumes });
         let home =
-            IncomingHome { program: about.program, created: about.created, reader, addons: addons.collect(), order };
+            IncomingHome { program: shown(&about.program, 40), created: about.created, reader, addons: addons.collect(), order };
         home.slots_are_filled_once()?;
         for engine in home.engines() {
             self.services.engines.get(&engine)?.about().await?;

@@ -1,5 +1,6 @@
 //! Making a home of a backup.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::os::fd::AsFd as _;
 use std::sync::atomic::Ordering;
@@ -76,12 +77,13 @@ impl Host {
         Ok(Restored { not_up, ..restored })
     }
 
-    /// Removes whatever a restore has made.
+    /// Removes whatever a restore has made. What a host has installed that was there before it began is not it.
     async fn clear_restore(&self, engines: &[String]) -> Result<()> {
+        let known: BTreeSet<AddonId> = self.store.addons()?.into_iter().map(|row| row.id).collect();
         for engine in engines {
-            self.services.remove_all(engine).await?;
+            self.services.remove_unknown(engine, &known).await?;
         }
-        self.home.clear()?;
+        self.home.clear(&known)?;
         self.store.end_restore()?;
         self.restoring.store(false, Ordering::Relaxed);
         Ok(())

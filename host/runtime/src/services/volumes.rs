@@ -1,4 +1,4 @@
-//! What an addon's services have in volumes, copied out and back while another version is tried.
+//! What an addon's services have in volumes, copied out and back: while another version is tried, and for backups.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -160,16 +160,20 @@ impl Services {
         Ok(engine.import_volume(&volume.name, image, from).await?)
     }
 
-    /// Removes everything this home has on an engine, for a home that has no addon.
-    pub async fn remove_all(&self, engine: &str) -> Result<()> {
+    /// Removes what this home has on an engine of addons that are not `known`.
+    pub async fn remove_unknown(&self, engine: &str, known: &BTreeSet<AddonId>) -> Result<()> {
         let engine = self.engines.get(engine)?;
+        let stays = |name: &str, labels: &BTreeMap<String, String>| {
+            let of = labels.get(LABEL_ADDON).and_then(|addon| addon.parse().ok());
+            !self.marks().vouches_for(name, labels) || of.is_some_and(|addon| known.contains(&addon))
+        };
         for container in engine.containers(LABEL_HOME, &self.marks().home_label()).await? {
-            if self.marks().vouches_for(&container.name, &container.labels) {
+            if !stays(&container.name, &container.labels) {
                 engine.remove(&container.id).await?;
             }
         }
         for volume in engine.volumes(LABEL_HOME, &self.marks().home_label()).await? {
-            if self.marks().vouches_for(&volume.name, &volume.labels) {
+            if !stays(&volume.name, &volume.labels) {
                 engine.remove_volume(&volume.name).await?;
             }
         }
