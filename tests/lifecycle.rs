@@ -1,6 +1,7 @@
 //! The life of an addon, through the binary as its users type it.
 
 mod apps;
+pub mod backup;
 mod consent;
 mod crash;
 mod depends;

@@ -4,6 +4,7 @@
     reason = "the tests look at the engine from outside, and use services as apps do"
 )]
 
+mod backup;
 mod cut_off;
 mod disk;
 mod faults;

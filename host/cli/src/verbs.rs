@@ -3,6 +3,7 @@
 mod add;
 mod adopt;
 mod apps;
+mod backup;
 mod build;
 mod calls;
 mod check;
@@ -25,6 +26,7 @@ mod plan;
 mod reconcile;
 mod remove;
 mod restore;
+mod restore_home;
 mod resume;
 mod rollback;
 mod run;
@@ -63,6 +65,8 @@ pub enum Verb {
     Reconcile(reconcile::Reconcile),
     Doctor(doctor::Doctor),
     Adopt(adopt::Adopt),
+    Backup(backup::Backup),
+    RestoreHome(restore_home::RestoreHome),
     Add(add::Add),
     Remove(remove::Remove),
     Plan(plan::Plan),
@@ -107,6 +111,8 @@ impl Verb {
             Verb::Reconcile(verb) => verb.run(context).await,
             Verb::Doctor(verb) => verb.run(context).await,
             Verb::Adopt(verb) => verb.run(context).await,
+            Verb::Backup(verb) => verb.run(context).await,
+            Verb::RestoreHome(verb) => verb.run(context).await,
             Verb::Add(verb) => verb.run(context).await,
             Verb::Remove(verb) => verb.run(context).await,
             Verb::Plan(verb) => verb.run(context).await,
@@ -146,6 +152,13 @@ fn put(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
 /// An app or alias, as the library takes it.
 fn id(text: &str) -> Result<Id, Error> {
     text.parse().map_err(|_| Error::InvalidId(text.to_owned()))
+}
+
+/// `2 addons, 1 volume`: what there is none of is left out, but for the first.
+fn counted(what: &[(usize, &str)]) -> String {
+    let some = what.iter().enumerate().filter(|(place, (number, _))| *place == 0 || *number > 0);
+    let words = some.map(|(_, (number, word))| format!("{number} {word}{}", if *number == 1 { "" } else { "s" }));
+    words.collect::<Vec<_>>().join(", ")
 }
 
 /// The answer of a mutating verb's `--dry-run`, after everything that could refuse it was checked.

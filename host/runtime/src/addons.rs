@@ -25,7 +25,7 @@ pub use install::{Incoming, Installed};
 pub use order::Step;
 
 /// Longest value of a setting, in bytes.
-const SETTING_MAX: usize = 64 << 10;
+pub(crate) const SETTING_MAX: usize = 64 << 10;
 
 /// What came of a verb that could be carried out.
 #[derive(Debug)]

@@ -1,67 +1,87 @@
-//! Verbs on what a resource holds: dump it, restore it. Its bytes go by, and are held nowhere.
+//! Backups of a whole home, and homes made of them.
+//!
+//! A backup has what this home alone has: what is installed, granted and set, what apps have, data directories, packages,
+//! and the volumes of services. It has no policy, no cache and no record of calls, and none of the earlier versions that
+//! could be gone back to. Secrets are opened, and travel within the encryption only.
+//!
+//! Each addon is saved as it is at one moment: under its lock, so that mutating calls wait, with its services halted while
+//! their volumes are copied, and running again before the next addon has its turn. A host that dies meanwhile leaves them
+//! halted as far as engines are concerned; the store still wants them to run, and reconciling starts them.
+//!
+//! A backup is restored into a home without addons, all or nothing. The archive is read twice: first whole, so that it is
+//! known to be authentic, complete and admitted by this policy before anything is made; then to make it. What is made is
+//! nobody's until one transaction says that all of it is there. A note in the store tells that files and volumes may be
+//! there before that, so that a restore that was cut off is cleared by the next one.
 
-use tokio::io::{AsyncRead, AsyncWrite};
+mod archive;
+mod read;
+mod restore;
+mod rows;
+mod stream;
+mod write;
 
-use crate::addons::Done;
-use crate::error::Result;
-use crate::hook::{HookName, HookRequest};
-use crate::host::Host;
-use crate::id::{AddonId, Id};
-use crate::stream::{Inlet, Outlet};
+use std::io;
 
-impl Host {
-    /// Writes all that a resource holds, as its addon puts it, and flushes. Returns how many bytes that were.
-    ///
-    /// Only a dump that completed is one. What was written until another end is told by [`Report::stream_bytes`]; a writer
-    /// that fails is a refusal with the code [`BROKEN_STREAM`]. A slow writer keeps nobody from the addon.
-    ///
-    /// [`Report::stream_bytes`]: crate::Report::stream_bytes
-    /// [`BROKEN_STREAM`]: crate::BROKEN_STREAM
-    ///
-    /// # Errors
-    /// As for [`Host::call`]: then nothing was written.
-    pub async fn dump(
-        &self,
-        app: &Id,
-        addon: &AddonId,
-        alias: Option<&Id>,
-        to: impl AsyncWrite + Send + Unpin + 'static,
-    ) -> Result<Done<u64>> {
-        let resource = self.reference(&self.only(app, addon, alias)?)?;
-        let call = self.call(addon, HookRequest::Dump(resource, Outlet::new(to))).await?;
-        let bytes = call.report.stream_bytes;
-        Ok(Done { changed: false, ..Done::by(HookName::Dump, call, |_| bytes) })
+use serde::{Deserialize, Serialize};
+
+use crate::error::Error;
+use crate::id::AddonId;
+
+pub use read::IncomingHome;
+pub use stream::Passphrase;
+
+/// Of what is written; another one is not read.
+const FORMAT: u16 = 1;
+
+/// The first document of a backup.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct About {
+    format: u16,
+    /// The version of the program that made it.
+    program: String,
+    /// Milliseconds since 1970.
+    created: i64,
+    addons: Vec<String>,
+}
+
+/// What [`Host::backup`](crate::Host::backup) has saved.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct BackedUp {
+    pub addons: usize,
+    pub resources: usize,
+    /// Of services.
+    pub volumes: usize,
+    /// Of the backup as a whole.
+    pub bytes: u64,
+}
+
+/// What [`Host::restore_home`](crate::Host::restore_home) has made.
+#[derive(Clone, Debug, Serialize)]
+pub struct Restored {
+    pub addons: usize,
+    pub resources: usize,
+    pub volumes: usize,
+    /// Services that are there with their data, and do not serve yet. Reconciling goes on with them.
+    pub not_up: Vec<NotUp>,
+}
+
+/// An addon whose services do not all serve.
+#[derive(Clone, Debug, Serialize)]
+pub struct NotUp {
+    pub addon: AddonId,
+    pub why: String,
+}
+
+/// What reading or writing a backup has failed with: often an error of ours on its way through a stream.
+fn io_error(error: io::Error) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => error,
+        Err(source) => Error::Io { action: "read or write", path: "the backup".into(), source },
     }
+}
 
-    /// Replaces all that a resource holds by what was dumped, of this resource or another. Returns how many bytes were
-    /// taken, which need not be all there are.
-    ///
-    /// The addon's lock is held until `from` has ended or its deadline is over. What the resource holds after another end
-    /// than a completed one is for the addon to say; restoring again is the way out.
-    ///
-    /// # Errors
-    /// As for [`Host::call`]: then nothing was read, and nothing has changed.
-    pub async fn restore(
-        &self,
-        app: &Id,
-        addon: &AddonId,
-        alias: Option<&Id>,
-        from: impl AsyncRead + Send + Unpin + 'static,
-    ) -> Result<Done<u64>> {
-        let locked = self.lock(addon).await?;
-        let resource = self.reference(&self.only(app, addon, alias)?)?;
-        let call = self.call_locked(&locked, HookRequest::Restore(resource, Inlet::new(from)), None).await?;
-        let bytes = call.report.stream_bytes;
-        Ok(Done::by(HookName::Restore, call, |_| bytes))
-    }
-
-    /// Whether [`Host::restore`] could be asked; does nothing.
-    ///
-    /// # Errors
-    /// What it would be refused with.
-    pub async fn may_restore(&self, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<()> {
-        let locked = self.lock(addon).await?;
-        self.reference(&self.only(app, addon, alias)?)?;
-        self.permit(&locked.addon, &locked.state, HookName::Restore)
-    }
+/// Law 6: that it is authentic says who made it, not that it is what lodger writes.
+fn unexpected(what: &str, message: impl Into<String>) -> Error {
+    Error::BackupContent { what: what.to_owned(), message: message.into() }
 }

@@ -146,6 +146,24 @@ pub enum Error {
     StoreDamaged { path: PathBuf, source: rusqlite::Error },
     #[error("the store is from a newer lodger (schema {found}, this one knows {known})")]
     StoreNewer { found: u32, known: u32 },
+    #[error("a passphrase of a backup has at least {least} bytes")]
+    Passphrase { least: usize },
+    #[error("the file is no backup made by lodger")]
+    NotABackup,
+    #[error("the backup is from a newer lodger (format {found}, this one knows {known})")]
+    BackupNewer { found: u16, known: u16 },
+    #[error("the passphrase is not the one the backup was made with")]
+    BackupPassphrase,
+    #[error("the backup ends early, or its end was changed")]
+    BackupTruncated,
+    #[error("the backup is damaged: {message}")]
+    BackupDamaged { message: String },
+    #[error("the backup holds what lodger would not have written: {what} {message}")]
+    BackupContent { what: String, message: String },
+    #[error("the home has {what}; a backup is restored into an empty one")]
+    HomeNotEmpty { what: String },
+    #[error("home `{}` is being restored, or that was cut off", home.display())]
+    Restoring { home: PathBuf },
     #[error("a sealed value of the store cannot be opened with this home's key")]
     SealBroken,
     #[error("the sandbox could not {action}")]
@@ -243,6 +261,15 @@ impl Error {
             Error::Store { .. } => ("store", Host),
             Error::StoreDamaged { .. } => ("store-damaged", Host),
             Error::StoreNewer { .. } => ("store-newer", Host),
+            Error::Passphrase { .. } => ("short-passphrase", Invalid),
+            Error::NotABackup => ("not-a-backup", Invalid),
+            Error::BackupNewer { .. } => ("backup-newer", Invalid),
+            Error::BackupPassphrase => ("wrong-passphrase", Invalid),
+            Error::BackupTruncated => ("backup-truncated", Invalid),
+            Error::BackupDamaged { .. } => ("backup-damaged", Invalid),
+            Error::BackupContent { .. } => ("invalid-backup", Invalid),
+            Error::HomeNotEmpty { .. } => ("home-not-empty", Conflict),
+            Error::Restoring { .. } => ("restoring", Conflict),
             Error::SealBroken => ("seal-broken", Host),
             Error::Sandbox { .. } => ("sandbox", Host),
             Error::CompilerNotServed => ("compiler-not-served", Host),
@@ -372,6 +399,11 @@ impl Error {
             Error::StoreDamaged { path, .. } => {
                 format!("nothing was changed; restore `{}` from a backup", path.display())
             }
+            Error::HomeNotEmpty { .. } => "`lodger --home DIR restore-home FILE` with a DIR that is new".to_owned(),
+            Error::Restoring { .. } => {
+                "wait until it has ended; if it was cut off, `lodger restore-home FILE` begins anew".to_owned()
+            }
+            Error::BackupNewer { .. } => "restore it with the lodger that made it, or a later one".to_owned(),
             Error::SealBroken => "the home's `key` file was replaced or damaged; restore it".to_owned(),
             Error::CompilerNotServed => "call lodger::compiler::serve_if_asked() first in main".to_owned(),
             _ => return None,

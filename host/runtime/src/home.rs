@@ -7,7 +7,8 @@
 //! addons/<ns>/<name>/<version>/   addon.json, component.wasm, files/ (the guest's /addon)
 //! data/<ns>/<name>/           the guest's /data
 //! cache/                      compiled code
-//! locks/                      one file per addon; commands/ has one per command at work in a service
+//! locks/                      one file per addon, and one for restoring a whole home; commands/ has one per command at work
+//!                             in a service
 //! snapshots/<ns>/<name>/<version>/   what an earlier version had
 //! ```
 //!
@@ -15,6 +16,7 @@
 
 mod snapshots;
 
+use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
@@ -187,8 +189,12 @@ impl Home {
 
     /// Addons that have any version or snapshot on the disk.
     pub fn addons_on_disk(&self) -> Result<Vec<AddonId>> {
+        self.addons_in(&["addons", "snapshots"])
+    }
+
+    fn addons_in(&self, parts: &[&str]) -> Result<Vec<AddonId>> {
         let mut found = Vec::new();
-        for part in ["addons", "snapshots"] {
+        for part in parts {
             let part = self.root.join(part);
             for namespace in names(&part)? {
                 for name in names(&part.join(&namespace))? {
@@ -207,6 +213,11 @@ impl Home {
     pub fn read_component(&self, addon: &AddonId, version: &semver::Version) -> Result<Vec<u8>> {
         let path = self.version_dir(addon, version).join(COMPONENT);
         std::fs::read(&path).map_err(Error::io("read", path))
+    }
+
+    /// The package of an installed version, as it was installed.
+    pub fn read_package(&self, addon: &AddonId, version: &semver::Version) -> Result<Package> {
+        Package::read_installed(&self.version_dir(addon, version), COMPONENT)
     }
 
     /// Opens what the guest sees as `/addon`.
@@ -245,6 +256,32 @@ impl Home {
             Err(error) => Err(error),
         };
         remove().map_err(Error::io("remove the data directory", &path))
+    }
+}
+
+impl Home {
+    /// A lock that a restore of the whole home holds. No addon has a lock of this name.
+    pub fn restore_lock(&self) -> Result<File> {
+        let path = self.root.join("locks").join("restore");
+        private_file(&path).map_err(Error::io("open the lock", path))
+    }
+
+    /// Addons that have data on the disk, installed or not.
+    pub fn addons_with_data(&self) -> Result<Vec<AddonId>> {
+        self.addons_in(&["data"])
+    }
+
+    /// Removes everything that addons have on the disk that are not `known`.
+    pub fn clear(&self, known: &BTreeSet<AddonId>) -> Result<()> {
+        for id in self.addons_in(&["addons", "data", "snapshots"])?.into_iter().filter(|id| !known.contains(id)) {
+            self.remove_versions(&id)?;
+            self.remove_data(&id)?;
+            for part in ["addons", "data", "snapshots"] {
+                // Where another addon of the namespace is left, this is not the last.
+                let _ = std::fs::remove_dir(self.root.join(part).join(id.namespace.as_str()));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -343,7 +343,7 @@ fn accept_engine(engine: &str, candidates: &[Candidate]) -> Result<(), String> {
     Err(format!("schedule answered `{}`, which is not among the candidates", crate::text::shown(engine, 60)))
 }
 
-fn accept_provisioned(made: &Provisioned) -> Result<(), String> {
+pub(crate) fn accept_provisioned(made: &Provisioned) -> Result<(), String> {
     if made.id.is_empty() {
         return Err("provision answered an empty id".to_owned());
     }

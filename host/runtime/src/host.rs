@@ -24,6 +24,7 @@ use std::ops::ControlFlow;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -108,6 +109,8 @@ pub struct Host {
     actor: String,
     progress: Option<ProgressSink>,
     copied: bool,
+    /// A restore into this home is under way, or was cut off.
+    pub(crate) restoring: AtomicBool,
 }
 
 /// One invocation of one hook that entered the guest.
@@ -150,6 +153,7 @@ impl Host {
         let policy = home.policy()?;
         let store = Arc::new(Store::open(&home.store_path(), policy.retention)?);
         let copied = is_copied(&store, &home)?;
+        let restoring = AtomicBool::new(store.restoring()?.is_some());
         let calls_max = config.concurrent_calls.unwrap_or(policy.concurrent_calls).clamp(1, policy.concurrent_calls);
         let sandbox = Arc::new(Sandbox::new(calls_max, &policy.ceilings, config.extension.as_ref())?);
         let program = match config.compiler {
@@ -182,6 +186,7 @@ impl Host {
             actor: config.actor,
             progress: config.progress,
             copied,
+            restoring,
         })
     }
 
@@ -391,9 +396,23 @@ impl Host {
     }
 
     /// # Errors
-    /// [`Error::HomeCopied`]: a copy must not act on what belongs to the original.
+    /// [`Error::HomeCopied`]: a copy must not act on what belongs to the original. [`Error::Restoring`].
     pub(crate) fn writable(&self) -> Result<()> {
+        if self.restoring.load(Ordering::Relaxed) {
+            return Err(Error::Restoring { home: self.home.root().to_owned() });
+        }
+        self.own()
+    }
+
+    /// # Errors
+    /// [`Error::HomeCopied`].
+    pub(crate) fn own(&self) -> Result<()> {
         if self.copied { Err(Error::HomeCopied { home: self.home.root().to_owned() }) } else { Ok(()) }
+    }
+
+    /// This host's name in the locks it takes.
+    pub(crate) fn holder(&self) -> &[u8; HOLDER_BYTES] {
+        &self.holder
     }
 
     /// Tells whoever listens how far a verb has come.

@@ -9,6 +9,7 @@ mod backup;
 mod bindings;
 pub mod compiler;
 mod crash;
+mod dump;
 pub mod engine;
 mod env;
 mod error;
@@ -52,6 +53,7 @@ mod wasi_sockets;
 
 pub use addons::{AddonInfo, CallNote, Done, Finding, Incoming, Installed, Mend, Need, SettingInfo, Severity, Step};
 
+pub use backup::{BackedUp, IncomingHome, NotUp, Passphrase, Restored};
 pub use bindings::{
     Candidate, ChangePlanRequest, Changed, ConfigVar, HealthReport, HealthStatus, Pair, ProvisionRequest, Provisioned,
     ResourceInfo, ServiceRequest, ServiceToPlace, UnprovisionReason, UnprovisionRequest,

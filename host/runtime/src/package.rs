@@ -19,6 +19,7 @@ use crate::policy::PackageBounds;
 use crate::text::{is_plain, shown};
 
 pub use archive::write as pack;
+pub(crate) use archive::write_fast as pack_fast;
 
 /// The directory of a package the guest sees as `/addon`.
 pub const FILES: &str = "files";
@@ -44,12 +45,28 @@ impl Package {
         let mut reader = Reader::new(path, bounds);
         let meta = std::fs::metadata(path).map_err(|source| reader.unreadable(source))?;
         if meta.is_dir() {
-            directory::read(path, &mut reader)?;
+            directory::read(path, None, &mut reader)?;
         } else if meta.is_file() {
             archive::read(path, &mut reader)?;
         } else {
             return Err(reader.refused("neither a directory nor an archive"));
         }
+        reader.finish()
+    }
+
+    /// The same for an archive in memory, called `name`.
+    pub fn unpack(name: &str, packed: &[u8], bounds: &PackageBounds) -> Result<Package> {
+        let mut reader = Reader::new(Path::new(name), bounds);
+        archive::unpack(packed, &mut reader)?;
+        reader.finish()
+    }
+
+    /// An installed package, whose component has the name `component` whatever the manifest calls it. It was held to its
+    /// bounds when it was installed.
+    pub(crate) fn read_installed(path: &Path, component: &str) -> Result<Package> {
+        let bounds = PackageBounds { bytes: u64::MAX / 2, files: u64::MAX / 2, component_bytes: u64::MAX / 2 };
+        let mut reader = Reader::new(path, &bounds);
+        directory::read(path, Some(component), &mut reader)?;
         reader.finish()
     }
 }

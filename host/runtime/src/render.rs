@@ -165,7 +165,7 @@ impl Marks<'_> {
         let name = instance.container_name(self);
         let ports = self.published(plan, policy);
         let (joined, networks) = self.networks(instance, plan, &name, !ports.is_empty(), policy);
-        let (mounted, volumes) = self.volumes(instance, plan);
+        let (mounted, volumes) = self.volumes(instance, service, pin);
         let mut labels = self.labels(&instance.addon);
         labels.insert(LABEL_SERVICE.to_owned(), instance.service.to_string());
         labels.insert(LABEL_RESOURCE.to_owned(), instance.resource.clone());
@@ -281,17 +281,20 @@ impl Marks<'_> {
     }
 
     /// Declared volumes, and one of our own for each path the image would else give a nameless one.
-    fn volumes(
+    /// Names with where they are mounted, and names with labels.
+    pub fn volumes(
         &self,
         instance: &Instance,
-        plan: &Plan<'_>,
+        declared: &Service,
+        pin: &Pin,
     ) -> (BTreeMap<String, String>, BTreeMap<String, BTreeMap<String, String>>) {
         let Instance { addon, service, resource } = instance;
-        let declared = plan.service.volumes.iter();
+        let secret_files = !declared.secret_files.is_empty();
+        let declared = declared.volumes.iter();
         let mut mounted: BTreeMap<String, String> =
             declared.map(|(path, volume)| (self.volume_name(addon, resource, volume), path.clone())).collect();
-        for path in &plan.pin.volumes {
-            let secrets = path == SECRETS_DIR && !plan.service.secret_files.is_empty();
+        for path in &pin.volumes {
+            let secrets = path == SECRETS_DIR && secret_files;
             let taken = secrets || mounted.values().any(|at| at == path) || SCRATCH.contains(&path.as_str());
             if !taken && crate::manifest::is_mount_point(path) {
                 let name =

@@ -429,7 +429,7 @@ pub(crate) fn variables(grant: &Grant, app: &Id, alias: Option<&Id>, others: &[R
     Ok(names)
 }
 
-fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
+pub(crate) fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
     let too_many = options.len() > OPTIONS_MAX;
     let too_long = |(name, value): &(&String, &String)| name.len() > OPTION_NAME_MAX || value.len() > OPTION_VALUE_MAX;
     match options.iter().find(|option| too_many || too_long(option)) {

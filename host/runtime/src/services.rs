@@ -48,7 +48,7 @@ pub(crate) use connect::Engines;
 pub(crate) use disk::TooLarge;
 pub(crate) use lost::told_lost;
 pub use reconcile::Repair;
-pub(crate) use volumes::SavedVolume;
+pub(crate) use volumes::{OnDisk, SavedVolume};
 
 /// How long a service may take to end by itself.
 const GRACE: Duration = Duration::from_secs(10);
@@ -132,13 +132,7 @@ impl Services {
             None => self.place(&addon.id, &instance.resource, chosen).await?,
         };
         self.pin(addon, service, &engine).await?;
-        let sealed = match environment {
-            Some(values) => {
-                let json = serde_json::to_vec(values).unwrap_or_default();
-                Some(self.key.seal(&place(instance), &json)?)
-            }
-            None => None,
-        };
+        let sealed = environment.map(|values| self.sealed(instance, values)).transpose()?;
         let usable = |port| self.engines.is_remote(&engine) || is_free(self.policy.address, port);
         let want = Want {
             engine: &engine,
@@ -227,7 +221,13 @@ impl Services {
         Ok(self.marks().render(instance, &plan, &self.policy))
     }
 
-    fn opened(&self, instance: &Instance, sealed: &[u8]) -> Result<BTreeMap<String, String>> {
+    /// The values a guest has set, as they are kept.
+    pub fn sealed(&self, instance: &Instance, values: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+        let json = serde_json::to_vec(values).unwrap_or_default();
+        self.key.seal(&place(instance), &json)
+    }
+
+    pub fn opened(&self, instance: &Instance, sealed: &[u8]) -> Result<BTreeMap<String, String>> {
         let json = self.key.open(&place(instance), sealed)?;
         serde_json::from_str(&json).map_err(|_| Error::SealBroken)
     }
@@ -361,7 +361,7 @@ fn place(instance: &Instance) -> String {
 
 /// Whether nobody on this machine has the port. What takes it a moment later is noticed when the container starts.
 #[expect(clippy::disallowed_methods, reason = "bound to see whether it can be, and let go at once")]
-fn is_free(address: IpAddr, port: u16) -> bool {
+pub(crate) fn is_free(address: IpAddr, port: u16) -> bool {
     std::net::TcpListener::bind((address, port)).is_ok()
 }
 

@@ -11,6 +11,7 @@
 //! Power-loss order: WAL with `synchronous=FULL` makes a commit durable before it is reported; a torn one never happened.
 
 mod failures;
+mod restored;
 mod rows;
 mod services;
 mod slots;
@@ -37,6 +38,7 @@ use crate::host::now_ms;
 use crate::key::random;
 use crate::policy::Retention;
 
+pub(crate) use restored::{NewAddon, NewInstance, Ports};
 pub use rows::CallRow;
 pub(crate) use rows::{AddonRow, Finish, ResourceEnd, ResourceRow, Revision};
 pub(crate) use services::{InstanceRow, Load, Want, Wanted};

@@ -4,6 +4,8 @@
 //! thousand levels deep must not exhaust the host's descriptors or stack. Only for trees nobody changes meanwhile; a
 //! parent that is not the one that was left is an error.
 
+mod grow;
+
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
@@ -11,6 +13,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, Stat, fstat, mkdirat, openat, statat, syncfs, unlinkat};
 use rustix::io::Errno;
+
+use crate::text::shown;
+
+pub use grow::Growing;
 
 /// Bytes and files of a tree, the root not counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,7 +60,7 @@ pub fn copy(from: BorrowedFd<'_>, to: BorrowedFd<'_>, copied: &mut dyn FnMut(u64
             Step::Entry { parent, name, stat } => match FileType::from_raw_mode(stat.st_mode) {
                 FileType::Directory => mkdirat(&here, name, Mode::RWXU)?,
                 FileType::RegularFile => copied(copy_file(parent, here.as_fd(), name)?),
-                _ => return Err(io::Error::other(format!("{} is neither file nor directory", name.to_string_lossy()))),
+                _ => return Err(neither(name)),
             },
             Step::Entered { name } => here = open_dir(here.as_fd(), name)?,
             Step::Left { .. } => here = open_dir(here.as_fd(), c"..")?,
@@ -73,6 +79,50 @@ fn copy_file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr) -> io::Resul
     let bytes = io::copy(&mut source, &mut target)?;
     target.set_modified(source.metadata()?.modified()?)?;
     Ok(bytes)
+}
+
+/// What [`each`] tells. Directories are numbered as they are told of, the root is 0, so that no path is ever made of names.
+pub enum Found<'a> {
+    Directory { of: u32, name: &'a CStr },
+    File { of: u32, name: &'a CStr, file: &'a File },
+}
+
+/// Tells everything below the root: what is in a directory, together; then what is in one of its directories. [`Growing`]
+/// makes the same tree of it. Anything but a regular file or a directory is an error.
+pub fn each(root: BorrowedFd<'_>, tell: &mut dyn FnMut(Found<'_>) -> io::Result<()>) -> io::Result<()> {
+    // Of each directory on the way down: its number, and those of the directories in it that are still to be entered.
+    let mut levels: Vec<(u32, Vec<u32>)> = vec![(0, Vec::new())];
+    let mut last = 0;
+    walk(root, &mut |step| {
+        match step {
+            Step::Entry { parent, name, stat } => {
+                let Some((of, pending)) = levels.last_mut() else { return Ok(()) };
+                match FileType::from_raw_mode(stat.st_mode) {
+                    FileType::Directory => {
+                        last += 1;
+                        pending.push(last);
+                        tell(Found::Directory { of: *of, name })?;
+                    }
+                    FileType::RegularFile => {
+                        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                        let file = File::from(openat(parent, name, flags, Mode::empty())?);
+                        tell(Found::File { of: *of, name, file: &file })?;
+                    }
+                    _ => return Err(neither(name)),
+                }
+            }
+            Step::Entered { .. } => {
+                let entered = levels.last_mut().and_then(|(_, pending)| pending.pop()).unwrap_or_default();
+                levels.push((entered, Vec::new()));
+            }
+            Step::Left { .. } => drop(levels.pop()),
+        }
+        Ok(())
+    })
+}
+
+fn neither(name: &CStr) -> io::Error {
+    io::Error::other(format!("{} is neither file nor directory", shown(&name.to_string_lossy(), 200)))
 }
 
 enum Step<'a> {

@@ -96,7 +96,7 @@ impl Install {
     }
 }
 
-fn show(context: &Context, grant: &Grant) {
+pub(super) fn show(context: &Context, grant: &Grant) {
     output::say(context, format!("{} may", grant.id));
     for line in grant.lines.iter().filter(|line| line.may && line.because != "built in" && line.because != "default") {
         output::say(context, format!("  {} ({})", line.what, line.because));

@@ -52,6 +52,15 @@ impl Host {
         Ok(order.addons.iter().filter_map(|id| given.remove(id)).collect())
     }
 
+    /// Packages that are to be installed together, whatever is needed first. Each is there once.
+    ///
+    /// # Errors
+    /// As for [`Host::in_order`].
+    pub(crate) fn order_of(&self, incoming: &[Incoming]) -> Result<Vec<AddonId>> {
+        let asked: Vec<AddonId> = incoming.iter().map(|incoming| incoming.package.manifest.id.clone()).collect();
+        Ok(self.needs(&asked, incoming)?.addons)
+    }
+
     /// Whether a package may be installed: what it needs is there or `given` with it, and where it takes the place of an
     /// installed one, that may go on as it is.
     pub(crate) fn check_install_needs(&self, row: &AddonRow, manifest: &Manifest, given: &[Incoming]) -> Result<()> {

@@ -40,7 +40,10 @@ impl Host {
     /// # Errors
     /// Everything that can be wrong with a package.
     pub async fn inspect(&self, path: &Path) -> Result<Incoming> {
-        let package = Package::read(path, &self.policy.package)?;
+        self.inspect_package(Package::read(path, &self.policy.package)?).await
+    }
+
+    pub(crate) async fn inspect_package(&self, package: Package) -> Result<Incoming> {
         let mut facts = Facts::default();
         let refused = |refusals| Error::GrantRefused { refusals };
         // What the policy does not admit is told before the component is compiled, which takes its time.
@@ -68,6 +71,7 @@ impl Host {
             self.home.put_version(&id, &row.version, &incoming.package)?;
             self.home.open_data(&id)?;
             self.store.put_addon(&row, incoming.grant.replaces.as_ref())?;
+            self.home.open_data(&id)?;
             for (service, pin) in incoming.package.manifest.services.iter().zip(pins.iter().flatten()) {
                 self.store.put_pin(&id, &row.version, &service.name, &service.image.to_string(), pin)?;
             }

@@ -259,7 +259,12 @@ impl Host {
     }
 
     /// Notes in the addon's state whether its services are well.
-    async fn reconcile_locked(&self, id: &AddonId, addon: Option<&Addon>, state: &AddonState) -> Result<Vec<Repair>> {
+    pub(crate) async fn reconcile_locked(
+        &self,
+        id: &AddonId,
+        addon: Option<&Addon>,
+        state: &AddonState,
+    ) -> Result<Vec<Repair>> {
         let repairs = self.services.reconcile(id, addon).await?;
         let ill = repairs.iter().any(Repair::is_problem);
         let has_health = addon.is_some_and(|addon| addon.grant.hooks.contains(&HookName::Health));

@@ -19,6 +19,11 @@ pub(super) fn read(path: &Path, reader: &mut Reader<'_>) -> Result<()> {
     let mut packed = Vec::new();
     let most = reader.bounds.bytes;
     file.take(most + 1).read_to_end(&mut packed).map_err(|source| reader.unreadable(source))?;
+    unpack(&packed, reader)
+}
+
+pub(super) fn unpack(packed: &[u8], reader: &mut Reader<'_>) -> Result<()> {
+    let most = reader.bounds.bytes;
     if packed.len() as u64 > most {
         return Err(reader.refused(format!("over {most} bytes (limits.package_bytes)")));
     }
@@ -26,10 +31,11 @@ pub(super) fn read(path: &Path, reader: &mut Reader<'_>) -> Result<()> {
         return Err(reader.refused("not an archive made by `lodger pack`"));
     }
     // Headers and padding count too: an archive of a million empty files ends here.
-    let unpacked = GzDecoder::new(&packed[..]).take(most.saturating_add(1024 * (reader.bounds.files + 2)));
+    let unpacked = GzDecoder::new(packed).take(most.saturating_add(1024 * (reader.bounds.files + 2)));
     let mut archive = tar::Archive::new(unpacked);
+    let package = reader.package.clone();
     let broken = |error: std::io::Error| Error::Package {
-        package: shown(&path.to_string_lossy(), 300),
+        package: package.clone(),
         message: format!("damaged or not an archive: {}", shown(&error.to_string(), 200)),
     };
     for entry in archive.entries().map_err(broken)? {
@@ -67,13 +73,22 @@ fn nothing_more(reader: &Reader<'_>, mut unpacked: Take<GzDecoder<&[u8]>>) -> st
 
 /// The package as an archive. The same package gives the same bytes: names in order, no times, owners or modes of its own.
 pub fn write(package: &Package) -> Result<Vec<u8>> {
+    write_with(package, Compression::best())
+}
+
+/// The same where it is read once, and nobody carries it about.
+pub(crate) fn write_fast(package: &Package) -> Result<Vec<u8>> {
+    write_with(package, Compression::fast())
+}
+
+fn write_with(package: &Package, compression: Compression) -> Result<Vec<u8>> {
     let component = package.manifest.component.as_deref().zip(package.component.as_deref());
     let files = package.files.iter().map(|(path, bytes)| (format!("{FILES}/{path}"), bytes.as_slice()));
     let entries = std::iter::once((manifest::FILE.to_owned(), package.manifest_bytes.as_slice()))
         .chain(component.map(|(name, bytes)| (name.to_owned(), bytes)))
         .chain(files);
     let pack = || -> std::io::Result<Vec<u8>> {
-        let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::best()));
+        let mut archive = tar::Builder::new(GzEncoder::new(Vec::new(), compression));
         for (path, bytes) in entries {
             let mut header = Header::new_ustar();
             header.set_mode(0o644);

@@ -12,7 +12,8 @@ use crate::error::Result;
 use crate::manifest;
 use crate::text::shown;
 
-pub(super) fn read(path: &Path, reader: &mut Reader<'_>) -> Result<()> {
+/// `component_at` is the name the component has there, where that is not the one the manifest gives it.
+pub(super) fn read(path: &Path, component_at: Option<&str>, reader: &mut Reader<'_>) -> Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(CWD, path, flags, Mode::empty()).map_err(|error| reader.unreadable(error.into()))?;
     match file(reader, root.as_fd(), manifest::FILE, manifest::FILE) {
@@ -20,7 +21,7 @@ pub(super) fn read(path: &Path, reader: &mut Reader<'_>) -> Result<()> {
         other => other?,
     }
     if let Some(component) = reader.manifest.as_ref().and_then(|manifest| manifest.component.clone()) {
-        match file(reader, root.as_fd(), &component, &component) {
+        match file(reader, root.as_fd(), component_at.unwrap_or(&component), &component) {
             Err(error) if is_missing(&error) => {
                 let component = shown(&component, 200);
                 return Err(reader.refused(format!("the component `{component}` is not in it; build the addon first")));

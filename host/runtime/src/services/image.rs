@@ -122,6 +122,36 @@ impl Services {
         })
     }
 
+    /// Pins the image that another machine had pinned: the very one, and only as this policy admits it.
+    ///
+    /// # Errors
+    /// As for [`Services::resolve`]; and [`Error::Image`] where the engine has, and finds, another image by its name.
+    pub async fn pin_again(&self, image: &ImageRef, engine: &str, id: &str, digest: Option<&str>) -> Result<Pin> {
+        let engine = self.engines.get(engine)?;
+        let by_digest =
+            digest.and_then(|digest| digest.split_once('@')).and_then(|(_, digest)| image.at(digest).parse().ok());
+        let mut found = engine.image(id).await?;
+        if found.is_none() {
+            let named: &ImageRef = by_digest.as_ref().unwrap_or(image);
+            if engine.image(&named.to_string()).await?.is_none() {
+                self.fetch(&*engine, named).await?;
+            }
+            found = engine.image(id).await?;
+        }
+        let other = || {
+            let message = format!("is another on engine than {}, which was pinned", shown(id, 80));
+            failed(image, message, Some("load or push the very image".to_owned()))
+        };
+        let found = found.filter(|found| found.id == id).ok_or_else(other)?;
+        let about = engine.about().await?;
+        let pin = self.check(image, found, &about)?;
+        if pin.digest.is_none() && engine.image(&image.to_string()).await?.is_none_or(|named| named.id != id) {
+            // Nothing but its name says that it is this image.
+            return Err(other());
+        }
+        Ok(pin)
+    }
+
     fn check(&self, image: &ImageRef, found: Image, about: &About) -> Result<Pin> {
         if !about.architecture.is_empty() && !found.architecture.is_empty() && found.architecture != about.architecture
         {

@@ -1,8 +1,8 @@
-//! What an addon's services have in volumes, copied out and back while another version is tried.
+//! What an addon's services have in volumes, copied out and back: while another version is tried, and for backups.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{GRACE, Services, declared};
-use crate::engine::Engine;
+use crate::engine::{Container, Engine, Status};
 use crate::error::{Error, Result};
 use crate::id::AddonId;
 use crate::registry::Addon;
-use crate::render::{LABEL_ADDON, LABEL_RESOURCE};
+use crate::render::{LABEL_ADDON, LABEL_HOME, LABEL_RESOURCE};
 use crate::store::Wanted;
 
 /// A volume as it was.
@@ -90,16 +90,97 @@ impl Services {
         Ok(volumes)
     }
 
+    /// The containers of an addon that run, to be started again after they were halted.
+    pub async fn that_run(&self, id: &AddonId) -> Result<Vec<(String, Container)>> {
+        let mut running = Vec::new();
+        for engine in self.store.engines_of(id)? {
+            for (name, container) in self.containers_of(&*self.engines.get(&engine)?, id).await? {
+                if container.status == Status::Running && self.marks().vouches_for(&name, &container.labels) {
+                    running.push((engine.clone(), container));
+                }
+            }
+        }
+        Ok(running)
+    }
+
+    /// Starts what was halted, as it was, and waits until it is ready where the addon is known. What did not run before does
+    /// not run after.
+    pub async fn run_again(&self, ran: &[(String, Container)], addon: Option<&Addon>) -> Result<()> {
+        for (engine, container) in ran {
+            self.engines.get(engine)?.start(&container.id).await?;
+        }
+        let ran = |name: &String| ran.iter().any(|(_, container)| container.name == *name);
+        match addon {
+            Some(addon) => self.all_ready(addon, ran).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until everything of an addon that should run is ready, of those containers that are meant.
+    pub async fn all_ready(&self, addon: &Addon, meant: impl Fn(&String) -> bool) -> Result<()> {
+        for row in self.store.instances(&addon.id)? {
+            let Ok((service, _)) = declared(addon, &row.instance.service) else { continue };
+            if row.wanted == Wanted::Running && meant(&row.instance.container_name(&self.marks())) {
+                self.wait_ready(&*self.engines.get(&row.engine)?, addon, service, &row).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes what a volume holds, as a tar archive. Nothing may write to it meanwhile.
     pub async fn export(&self, id: &AddonId, volume: &SavedVolume, to: File) -> Result<u64> {
+        let mut to = OnDisk(to);
+        let bytes = self.export_to(id, volume, &mut to).await?;
+        to.0.sync_all().map_err(Error::io("write what is in the volume", &volume.name))?;
+        Ok(bytes)
+    }
+
+    pub async fn export_to(
+        &self,
+        id: &AddonId,
+        volume: &SavedVolume,
+        to: &mut (dyn AsyncWrite + Send + Unpin),
+    ) -> Result<u64> {
         self.tell(format!("saving the volume {}", volume.name));
         let engine = self.engines.get(&volume.engine)?;
         let image = self.any_image(&*engine, id).await?;
-        let mut to = OnDisk(to);
         let helper = self.marks().helper(id, &volume.name, &image);
-        let bytes = engine.export_volume(&volume.name, &helper, &mut to).await?;
-        to.0.sync_all().map_err(Error::io("write what is in the volume", &volume.name))?;
-        Ok(bytes)
+        Ok(engine.export_volume(&volume.name, &helper, to).await?)
+    }
+
+    /// Makes a volume with what `from` holds, by way of an image the engine has.
+    pub async fn import_from(
+        &self,
+        id: &AddonId,
+        volume: &SavedVolume,
+        image: &str,
+        from: Box<dyn AsyncRead + Send + Unpin>,
+    ) -> Result<()> {
+        self.tell(format!("restoring the volume {}", volume.name));
+        let engine = self.engines.get(&volume.engine)?;
+        engine.create_volume(&volume.name, &volume.labels).await?;
+        let helper = self.marks().helper(id, &volume.name, image);
+        Ok(engine.import_volume(&volume.name, &helper, from).await?)
+    }
+
+    /// Removes what this home has on an engine of addons that are not `known`.
+    pub async fn remove_unknown(&self, engine: &str, known: &BTreeSet<AddonId>) -> Result<()> {
+        let engine = self.engines.get(engine)?;
+        let stays = |name: &str, labels: &BTreeMap<String, String>| {
+            let of = labels.get(LABEL_ADDON).and_then(|addon| addon.parse().ok());
+            !self.marks().vouches_for(name, labels) || of.is_some_and(|addon| known.contains(&addon))
+        };
+        for container in engine.containers(LABEL_HOME, &self.marks().home_label()).await? {
+            if !stays(&container.name, &container.labels) {
+                engine.remove(&container.id).await?;
+            }
+        }
+        for volume in engine.volumes(LABEL_HOME, &self.marks().home_label()).await? {
+            if !stays(&volume.name, &volume.labels) {
+                engine.remove_volume(&volume.name).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Makes a volume anew with what was saved of it, and nothing else. No container may have it.
@@ -141,10 +222,10 @@ impl Services {
     }
 }
 
-/// A local file as a stream. Reading and writing one does not wait for anybody, so the caller's worker does it.
-struct OnDisk(File);
+/// A local file, or what is made of one, as a stream. Reading and writing one does not wait for anybody, so the caller's worker does it.
+pub(crate) struct OnDisk<T>(pub T);
 
-impl AsyncRead for OnDisk {
+impl<T: io::Read + Unpin> AsyncRead for OnDisk<T> {
     fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let read = self.0.read(buffer.initialize_unfilled())?;
         buffer.advance(read);
@@ -152,7 +233,7 @@ impl AsyncRead for OnDisk {
     }
 }
 
-impl AsyncWrite for OnDisk {
+impl<T: io::Write + Unpin> AsyncWrite for OnDisk<T> {
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Poll::Ready(self.0.write(bytes))
     }

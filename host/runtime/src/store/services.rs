@@ -63,7 +63,7 @@ pub(crate) enum Wanted {
 }
 
 impl Wanted {
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Wanted::Running => "running",
             Wanted::Stopped => "stopped",
@@ -347,7 +347,7 @@ impl Store {
 }
 
 /// Within the transaction that needs them, so that no two instances are given one port.
-fn assign_ports(
+pub(super) fn assign_ports(
     transaction: &Transaction<'_>,
     of: &Instance,
     want: &Want<'_>,

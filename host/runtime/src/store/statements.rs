@@ -102,26 +102,7 @@ impl Store {
     /// Notes an addon, which may have claimed `slot` and no other.
     pub fn put_addon(&self, row: &AddonRow, slot: Option<&Id>) -> Result<()> {
         self.write("note an addon", |transaction| {
-            transaction.execute(
-                "INSERT INTO addon (id, version, digest, component_digest, dev, grant_digest, state, revision,
-                                    data_bytes, data_files, installed_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
-                 ON CONFLICT (id) DO UPDATE SET version = ?2, digest = ?3, component_digest = ?4, dev = ?5,
-                    grant_digest = ?6, revision = revision + 1, installed_at = ?11",
-                params![
-                    row.id.to_string(),
-                    row.version.to_string(),
-                    row.digest,
-                    row.component_digest,
-                    row.dev,
-                    row.grant_digest,
-                    row.state.to_string(),
-                    row.revision,
-                    row.data.bytes,
-                    row.data.files,
-                    row.installed_at
-                ],
-            )?;
+            put_addon_row(transaction, row)?;
             keep_slot(transaction, &row.id.to_string(), slot)
         })
     }
@@ -392,6 +373,30 @@ fn revision(connection: &Connection, id: &str) -> rusqlite::Result<Option<Revisi
         })
     };
     connection.prepare_cached(sql)?.query_row([id], read).optional()
+}
+
+pub(super) fn put_addon_row(transaction: &Transaction<'_>, row: &AddonRow) -> rusqlite::Result<()> {
+    transaction.execute(
+        "INSERT INTO addon (id, version, digest, component_digest, dev, grant_digest, state, revision,
+                            data_bytes, data_files, installed_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+         ON CONFLICT (id) DO UPDATE SET version = ?2, digest = ?3, component_digest = ?4, dev = ?5,
+            grant_digest = ?6, revision = revision + 1, installed_at = ?11",
+        params![
+            row.id.to_string(),
+            row.version.to_string(),
+            row.digest,
+            row.component_digest,
+            row.dev,
+            row.grant_digest,
+            row.state.to_string(),
+            row.revision,
+            row.data.bytes,
+            row.data.files,
+            row.installed_at
+        ],
+    )?;
+    Ok(())
 }
 
 fn put_resource(transaction: &Transaction<'_>, row: &ResourceRow) -> rusqlite::Result<()> {
