@@ -78,6 +78,22 @@ fn of_add_and_remove() {
 }
 
 #[test]
+fn of_dump_and_restore() {
+    let kept = Kept::new();
+    let file = kept.site.lab.path("wiki.rdb");
+    let dump = ["dump", "wiki", &*kept.addon, "--output", file.to_str().unwrap()];
+    let restore = ["restore", "wiki", &*kept.addon, "--input", file.to_str().unwrap()];
+    kept.site.lodger(&dump).ok();
+    let whole = std::fs::read(&file).unwrap();
+    // A dump changes nothing, so that what undoes it may be what follows it.
+    kill_everywhere(&kept, &dump, &restore);
+    kill_everywhere(&kept, &restore, &dump);
+    assert!(whole.starts_with(b"REDIS") && std::fs::read(&file).unwrap().starts_with(b"REDIS"));
+    let commands = kept.site.lab.home().join("locks/commands");
+    assert_eq!(std::fs::read_dir(commands).unwrap().count(), 0, "no command is left at work");
+}
+
+#[test]
 fn of_upgrade_and_rollback() {
     let kept = Kept::new();
     let later = kept.site.version("redis", "1.1.0", |manifest| {
