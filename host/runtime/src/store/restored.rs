@@ -7,7 +7,7 @@ use rusqlite::{Transaction, params};
 
 use super::Store;
 use super::rows::{parse_json, to_json};
-use super::services::assign_ports;
+use super::services::{assign_ports, put_pin};
 use super::statements::put_addon_row;
 use super::{AddonRow, ResourceRow, Want, Wanted};
 use crate::error::{Error, Result};
@@ -141,19 +141,7 @@ fn put(transaction: &Transaction<'_>, addon: &NewAddon) -> rusqlite::Result<()> 
         )?;
     }
     for (service, reference, pin) in &addon.pins {
-        transaction.execute(
-            "INSERT INTO image (addon, version, service, reference, id, digest, volumes)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            params![
-                id,
-                addon.row.version.to_string(),
-                service.as_str(),
-                reference,
-                pin.id,
-                pin.digest,
-                to_json(&pin.volumes)?
-            ],
-        )?;
+        put_pin(transaction, &addon.row.id, &addon.row.version, service, reference, pin)?;
     }
     Ok(())
 }

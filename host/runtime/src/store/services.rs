@@ -327,23 +327,32 @@ impl Store {
     }
 
     pub fn put_pin(&self, addon: &AddonId, version: &Version, service: &Id, reference: &str, pin: &Pin) -> Result<()> {
-        self.write("note an image", |transaction| {
-            transaction.execute(
-                "INSERT OR REPLACE INTO image (addon, version, service, reference, id, digest, volumes)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                params![
-                    addon.to_string(),
-                    version.to_string(),
-                    service.as_str(),
-                    reference,
-                    pin.id,
-                    pin.digest,
-                    to_json(&pin.volumes)?
-                ],
-            )?;
-            Ok(())
-        })
+        self.write("note an image", |transaction| put_pin(transaction, addon, version, service, reference, pin))
     }
+}
+
+pub(super) fn put_pin(
+    transaction: &Transaction<'_>,
+    addon: &AddonId,
+    version: &Version,
+    service: &Id,
+    reference: &str,
+    pin: &Pin,
+) -> rusqlite::Result<()> {
+    transaction.execute(
+        "INSERT OR REPLACE INTO image (addon, version, service, reference, id, digest, volumes)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            addon.to_string(),
+            version.to_string(),
+            service.as_str(),
+            reference,
+            pin.id,
+            pin.digest,
+            to_json(&pin.volumes)?
+        ],
+    )?;
+    Ok(())
 }
 
 /// Within the transaction that needs them, so that no two instances are given one port.
