@@ -242,7 +242,10 @@ impl Services {
             engine.create_volume(volume, labels).await?;
         }
         let created = match engine.create(&rendered.container).await {
-            Err(failure) if failure.fault == Fault::NotFound => {
+            // Or somebody else's network that it joins.
+            Err(failure)
+                if failure.fault == Fault::NotFound && engine.image(&rendered.container.image).await?.is_none() =>
+            {
                 self.fetch_again(engine, row, &rendered.container.image).await?;
                 engine.create(&rendered.container).await?
             }
