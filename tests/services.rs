@@ -14,6 +14,7 @@ mod postgres;
 mod private;
 mod redis;
 mod refused;
+mod replaceable;
 mod slots;
 
 use std::path::PathBuf;

@@ -202,6 +202,8 @@ impl Host {
         if locked.state.is_enabled() {
             return Ok(Done::already(()));
         }
+        // What an enable that was cut off had stopped is stood in for anew, as it is now.
+        self.services.give_back(id, true).await?;
         let mut begun = self.claim_slot(&locked)?;
         if !begun && !locked.addon.manifest.services.is_empty() {
             self.store.set_addon_state(id, &AddonState::Enabling)?;
@@ -210,6 +212,9 @@ impl Host {
         let done = self.enable_locked(&locked).await;
         if begun && done.is_err() {
             self.store.set_addon_state(id, &AddonState::Failed(HookName::Enable))?;
+        }
+        if !done.as_ref().is_ok_and(|done| done.outcome.is_completed()) {
+            self.give_back(id).await;
         }
         done
     }
@@ -240,7 +245,9 @@ impl Host {
     pub async fn disable(&self, id: &AddonId, force: bool) -> Result<Done<()>> {
         let locked = self.lock(id).await?;
         if !self.check_disable(&locked, force)? {
-            return Ok(Done::already(()));
+            // One that was cut off may have left that to do.
+            let gave = self.services.give_back(id, true).await?;
+            return Ok(if gave.is_some() { Done::without_call(()) } else { Done::already(()) });
         }
         for resource in self.store.resources_of_addon(id)? {
             if resource.state == ResourceState::Detached {
@@ -259,6 +266,8 @@ impl Host {
         let call = self.call_locked(&locked, HookRequest::Disable, None).await?;
         if call.outcome.is_completed() {
             self.services.end(id, None, Wanted::Stopped).await?;
+        } else {
+            self.give_back(id).await;
         }
         Ok(Done::by(HookName::Disable, call, drop))
     }

@@ -95,6 +95,8 @@ pub enum Error {
     Image { image: String, message: String, hint: Option<String> },
     #[error("engine `{engine}` has a container `{name}` that lodger has not made")]
     ForeignContainer { name: String, engine: String },
+    #[error("container `{container}` of engine `{engine}`, named under [[replaceable]], {message}")]
+    NotReplaceable { container: String, engine: String, message: String, hint: String },
     #[error("the policy names no engine `{}`", shown(engine, 60))]
     UnknownEngine { engine: String },
     #[error(transparent)]
@@ -180,6 +182,7 @@ impl Error {
             Error::PortTaken { .. } => ("port-taken", Conflict),
             Error::Image { .. } => ("image", Conflict),
             Error::ForeignContainer { .. } => ("foreign-container", Conflict),
+            Error::NotReplaceable { .. } => ("not-replaceable", Conflict),
             Error::UnknownEngine { .. } => ("unknown-engine", Host),
             Error::Engine(failure) => match failure.fault {
                 Fault::Unreachable => ("engine-unreachable", Host),
@@ -257,7 +260,7 @@ impl Error {
             Error::OtherVersion { addon, .. } => {
                 format!("`lodger uninstall {addon} --keep-data` first; upgrades in place come in a later version")
             }
-            Error::Service { hint, .. } => hint.clone(),
+            Error::Service { hint, .. } | Error::NotReplaceable { hint, .. } => hint.clone(),
             Error::ServiceNotReady { addon, .. } => format!("`lodger logs {addon}` has what it said"),
             Error::PortTaken { .. } => "host_ports under [grant] in lodger.toml, or \"0\" in addon.json".to_owned(),
             Error::ForeignContainer { name, .. } => format!("remove or rename it: `docker rm -f {name}`"),

@@ -227,7 +227,7 @@ impl Host {
         permit(addon, &locked.state, hook)?;
         let chosen = self.chosen_for(addon, &request).await;
         let _slot = self.slot().await?;
-        self.repair_services(locked).await?;
+        self.repair_services(locked, hook).await?;
         let room = self.room(addon, hook.name(), Some(self.quota(locked)?)).about(&request).with_place(chosen);
         let row = self.record(addon, hook.name(), request.key());
         self.store.started(&row, lifecycle::during(hook), new.as_ref())?;

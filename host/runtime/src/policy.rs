@@ -3,6 +3,7 @@
 //! An absent key means the safe built-in default; an unknown key, a wrong type or a value out of range is an error, never
 //! a fallback: a policy that cannot be read keeps the host from opening.
 
+mod replaceable;
 mod services;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use crate::id::Id;
 use crate::limits::{DEADLINE_CEILING_MS, Limit, Limits};
 use crate::outbound::Pattern;
 
+pub use replaceable::Replaceable;
 pub use services::{Address, EngineAt, Reach, Registry, ServicePolicy};
 
 /// File name within the home.
@@ -48,6 +50,8 @@ pub struct Policy {
     pub network_addresses: Vec<IpNet>,
     /// Slots that addons may fill; none by default.
     pub slots: Vec<Id>,
+    /// Containers that plugins may stand in for; none by default. Each makes its slot one there is.
+    pub replaceable: Vec<Replaceable>,
     /// Lines of the file that are looser than the built-in default, for `doctor`.
     pub looser: Vec<String>,
 }
@@ -81,6 +85,7 @@ impl Default for Policy {
             network: Vec::new(),
             network_addresses: Vec::new(),
             slots: Vec::new(),
+            replaceable: Vec::new(),
             looser: Vec::new(),
         }
     }
@@ -94,6 +99,7 @@ struct File {
     engine: Vec<services::Engine>,
     apps: services::Apps,
     registry: Vec<services::RegistryFile>,
+    replaceable: Vec<replaceable::Line>,
 }
 
 #[derive(Deserialize, Default)]
@@ -145,6 +151,11 @@ impl Policy {
     /// labels = { region = "eu" }
     /// guarded = true                # its machine's firewall has the rules that `lodger doctor` shows
     ///
+    /// [[replaceable]]               # a container that a plugin in this slot may stand in for
+    /// slot = "scheduler"
+    /// container = "root_scheduler"
+    /// engine = "local"              # that has it; may be left out where there is one
+    ///
     /// [apps]
     /// reach = "host"                # or "network:NAME"
     /// address = "127.0.0.1"         # where ports are published
@@ -193,6 +204,8 @@ impl Policy {
             policy.slots.push(slot);
         }
         policy.services.take(file.grant, file.engine, file.apps, file.registry, &mut policy.looser).map_err(invalid)?;
+        let replaceable = replaceable::read(file.replaceable, &policy.services.engines, &mut policy.looser);
+        policy.replaceable = replaceable.map_err(invalid)?;
         Ok(policy)
     }
 

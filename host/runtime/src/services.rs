@@ -12,6 +12,7 @@ mod disk;
 mod image;
 mod ready;
 mod reconcile;
+mod stand_in;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -31,7 +32,7 @@ use crate::manifest::{Service, StartMode};
 use crate::outbound::Outbound;
 use crate::policy::{Reach, ServicePolicy};
 use crate::registry::Addon;
-use crate::render::{Instance, Marks, Plan, Rendered};
+use crate::render::{Instance, Marks, Places, Plan, Rendered};
 use crate::sandbox::{ProgressEvent, ProgressSink};
 use crate::store::{InstanceRow, Store, Want, Wanted};
 use crate::text::{redact, shown};
@@ -169,7 +170,10 @@ impl Services {
             // Which networks it joins depends on whether it has ports, not on which.
             let ports = service.ports.keys().map(|&port| (port, port)).collect();
             let alone = addon.manifest.services.len() == 1;
-            let plan = Plan { service, grant, alone, pin: &pin, ports: &ports, environment: BTreeMap::new() };
+            // Others' networks are not made, whichever they are.
+            let none = Places::new();
+            let places = addon.grant.stands_in_by(&service.name).map(|_| &none);
+            let plan = Plan { service, grant, alone, pin: &pin, ports: &ports, places, environment: BTreeMap::new() };
             let instance = Instance { addon: addon.id.clone(), service: service.name.clone(), resource: String::new() };
             for network in &self.marks().render(&instance, &plan, &self.policy).networks {
                 engine.create_network(network).await?;
@@ -199,7 +203,11 @@ impl Services {
             environment.extend(self.opened(instance, sealed)?);
         }
         let alone = addon.manifest.services.len() == 1;
-        let plan = Plan { service, grant, alone, pin: &pin, ports: &row.ports, environment };
+        let places = match addon.grant.stands_in_by(&service.name) {
+            Some(_) => Some(self.store.stand_in(&addon.id)?.map(|row| row.places).unwrap_or_default()),
+            None => None,
+        };
+        let plan = Plan { service, grant, alone, pin: &pin, ports: &row.ports, places: places.as_ref(), environment };
         Ok(self.marks().render(instance, &plan, &self.policy))
     }
 
@@ -258,16 +266,22 @@ impl Services {
         Ok(Some(what))
     }
 
-    /// Commits what should become of all instances of an addon, or of one resource, and does it. Networks stay for as long
-    /// as the addon is enabled, since making them takes as long as starting a container.
+    /// Commits what should become of all instances of an addon, or of one resource, and does it. What a service of it stands
+    /// in for runs again before the rest has ended. Networks stay for as long as the addon is enabled, since making them takes
+    /// as long as starting a container.
     ///
     /// # Errors
     /// With nothing changed, when an engine does not answer.
     pub async fn end(&self, id: &AddonId, resource: Option<&str>, wanted: Wanted) -> Result<Vec<Repair>> {
         let rows = self.store.instances(id)?;
-        let engines: BTreeSet<String> = rows.iter().map(|row| row.engine.clone()).collect();
+        let part = self.store.stand_in(id)?.filter(|_| resource.is_none());
+        let engines = rows.iter().map(|row| &row.engine).chain(part.iter().map(|row| &row.engine));
+        let engines: BTreeSet<String> = engines.cloned().collect();
         for engine in &engines {
             self.engines.get(engine)?.about().await?;
+        }
+        if part.is_some() {
+            self.store.end_stand_in(id, true)?;
         }
         for row in rows {
             let meant = resource.is_none_or(|key| row.instance.resource == key);
@@ -275,7 +289,10 @@ impl Services {
                 self.store.set_wanted(&row.instance, wanted)?;
             }
         }
-        let repairs = self.reconcile(id, None).await?;
+        // What keeps the one from starting must not keep the others running.
+        let gave = self.go_on_giving_back(id).await;
+        let repairs = self.reconcile_instances(id, None).await?;
+        gave?;
         if resource.is_none() && self.store.has_images(id)? {
             for name in self.engines.names() {
                 match self.remove_networks(&*self.engines.get(&name)?, id).await {
@@ -331,15 +348,15 @@ impl Services {
     /// The end of what an instance has written: from its container, or as it was kept when it failed.
     pub async fn logs(&self, addon: &Addon, row: &InstanceRow, most: usize) -> Result<String> {
         let engine = self.engines.get(&row.engine)?;
-        Ok(match self.own_container(&*engine, row).await? {
+        Ok(match self.own_container(&*engine, &row.instance).await? {
             Some(there) => self.readable(&engine.logs(&there.id, most).await?, addon, row)?,
             None => row.log.clone().unwrap_or_default(),
         })
     }
 
     /// The container of an instance, if one is there and this home has made it.
-    pub async fn own_container(&self, engine: &dyn Engine, row: &InstanceRow) -> Result<Option<Container>> {
-        let name = row.instance.container_name(&self.marks());
+    pub async fn own_container(&self, engine: &dyn Engine, instance: &Instance) -> Result<Option<Container>> {
+        let name = instance.container_name(&self.marks());
         let there = engine.container(&name).await?;
         Ok(there.filter(|there| self.marks().vouches_for(&name, &there.labels)))
     }

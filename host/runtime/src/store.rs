@@ -13,6 +13,7 @@
 mod rows;
 mod services;
 mod slots;
+mod stand_ins;
 mod statements;
 
 use std::fs::File;
@@ -31,6 +32,8 @@ use crate::home::private_file;
 pub use rows::CallRow;
 pub(crate) use rows::{AddonRow, Finish, ResourceEnd, ResourceRow, Revision};
 pub(crate) use services::{InstanceRow, Load, Want, Wanted};
+pub(crate) use slots::Holder;
+pub(crate) use stand_ins::StandInRow;
 
 /// `PRAGMA user_version` of the schema below.
 const SCHEMA: u32 = 1;
@@ -312,6 +315,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
             transaction.execute_batch(TABLES)?;
             transaction.execute_batch(services::TABLES)?;
             transaction.execute_batch(slots::TABLES)?;
+            transaction.execute_batch(stand_ins::TABLES)?;
             transaction.pragma_update(None, "user_version", SCHEMA)?;
         }
         transaction.commit()?;

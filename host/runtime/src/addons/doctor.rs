@@ -1,5 +1,6 @@
 //! What is not as it should be in a home, and the command that mends it.
 
+mod parts;
 mod services;
 
 use serde::Serialize;
@@ -47,7 +48,7 @@ impl Host {
         if let Err(error) = self.writable() {
             add(Severity::Error, "home", error.to_string(), error.hint());
         }
-        let known = [self.engine_findings().await?, self.slot_findings().await?];
+        let known = [self.engine_findings().await?, self.slot_findings().await?, self.part_findings().await?];
         for Finding { severity, subject, message, fix } in known.into_iter().flatten() {
             add(severity, &subject, message, fix);
         }

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{Host, Locked, now_ms};
 use crate::error::{Error, Result};
+use crate::grant::Grant;
 use crate::hook::HookName;
 use crate::id::{AddonId, Id};
 use crate::lifecycle::AddonState;
@@ -37,14 +38,32 @@ pub struct ServiceLog {
 impl Host {
     /// Starts what starts with the addon, one after the other, each ready before the next.
     pub(crate) async fn start_services(&self, addon: &Addon) -> Result<()> {
-        let chosen = self.placement(addon, "").await;
+        let part = addon.grant.stands_in.as_ref();
+        let chosen = match part {
+            Some(part) => Some(part.engine.to_string()),
+            None => self.placement(addon, "").await,
+        };
         let engine = self.services.place(&addon.id, "", chosen.as_deref()).await?;
+        if let Some(part) = part.filter(|part| part.engine.as_str() != engine) {
+            return Err(Error::Service {
+                addon: addon.id.clone(),
+                service: part.service.clone(),
+                message: format!("belongs to engine `{engine}`, and the container it is to stand in for to another"),
+                hint: format!("`lodger uninstall {} --keep-data`, and install it again", addon.id),
+            });
+        }
+        if let Some(part) = part {
+            self.services.core_container(part).await?;
+        }
         // Images of services that start later too, so that no app waits for them, or finds that they cannot be.
         for service in &addon.manifest.services {
             self.services.pin(&addon.id, service, &engine).await?;
         }
         self.services.prepare(addon, &engine).await?;
         for service in Services::of_addon(addon) {
+            if let Some(part) = addon.grant.stands_in_by(&service) {
+                self.services.stand_in(addon, part).await?;
+            }
             let instance = Instance { addon: addon.id.clone(), service, resource: String::new() };
             self.services.run(addon, &instance, None, Some(&engine)).await?;
         }
@@ -52,12 +71,16 @@ impl Host {
     }
 
     /// At install: the images of services, checked. `None` without an engine that answers; `enable` pins them then.
-    pub(crate) async fn resolve_images(&self, manifest: &Manifest) -> Result<Option<Vec<Pin>>> {
+    pub(crate) async fn resolve_images(&self, manifest: &Manifest, grant: &Grant) -> Result<Option<Vec<Pin>>> {
         let mut pins = Vec::new();
         if manifest.services.is_empty() {
             return Ok(Some(pins));
         }
-        let engine = match self.services.roomiest().await {
+        let engine = match &grant.stands_in {
+            Some(part) => Ok(part.engine.to_string()),
+            None => self.services.roomiest().await,
+        };
+        let engine = match engine {
             Err(error) if error.is_unreachable() => return Ok(None),
             engine => engine?,
         };
@@ -74,16 +97,17 @@ impl Host {
     ///
     /// # Errors
     /// When an engine does not answer. What else is wrong with a service is for the hook to find out.
-    pub(crate) async fn repair_services(&self, locked: &Locked) -> Result<()> {
+    pub(crate) async fn repair_services(&self, locked: &Locked, hook: HookName) -> Result<()> {
         if locked.addon.manifest.services.is_empty() {
             return Ok(());
         }
-        self.reconcile_locked(&locked.addon.id, Some(&locked.addon), &locked.state).await.map(drop)
+        let stands_in = locked.state.is_enabled() || hook == HookName::Enable;
+        self.reconcile_locked(locked, stands_in).await.map(drop)
     }
 
     /// After a resource has gone. What cannot be removed now stays recorded, and is removed when its engine answers again.
     pub(crate) async fn clear_services(&self, locked: &Locked) {
-        if let Err(error) = self.repair_services(locked).await {
+        if let Err(error) = self.repair_services(locked, HookName::Unprovision).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(
                 addon = locked.addon.name,
@@ -101,20 +125,20 @@ impl Host {
         let mut repairs = Vec::new();
         let mut unreachable = None;
         let seen = self.services.see().await?;
+        let standing = self.store.stand_ins()?;
         for id in self.store.addons_with_instances()?.into_iter().filter(|id| only.is_none_or(|only| only == id)) {
+            let stands = standing.iter().any(|row| row.addon == id);
             let done = match self.lock(&id).await {
                 Ok(locked)
-                    if locked.state == AddonState::Enabled && self.services.was_well(&locked.addon, &seen)? =>
+                    if locked.state == AddonState::Enabled
+                        && !stands
+                        && self.services.was_well(&locked.addon, &seen)? =>
                 {
                     continue;
                 }
-                Ok(locked) => self.reconcile_locked(&id, Some(&locked.addon), &locked.state).await,
+                Ok(locked) => self.reconcile_locked(&locked, locked.state.is_enabled()).await,
                 Err(Error::Busy { .. }) => continue,
-                // Its services may not run as they do, but what is to go can go.
-                Err(Error::GrantRevoked { .. }) => {
-                    let _held = self.hold(&id).await?;
-                    self.services.reconcile(&id, None).await
-                }
+                Err(Error::GrantRevoked { .. }) => self.reconcile_revoked(&id).await,
                 Err(error) => Err(error),
             };
             match done {
@@ -167,15 +191,31 @@ impl Host {
     }
 
     /// Forgives the services of an addon what keeps them from running: that they have crashed too often, and for some time
-    /// what they take of the disk. [`Host::reconcile`] starts them.
+    /// what they take of the disk. What they have given back they stand in for again. [`Host::reconcile`] starts them.
     pub async fn retry_services(&self, id: &AddonId) -> Result<()> {
         let locked = self.lock(id).await?;
-        for row in self.store.instances(&locked.addon.id)? {
+        let rows = self.store.instances(&locked.addon.id)?;
+        let gave_back = locked.state.is_enabled() && self.store.stand_in(id)?.is_none();
+        if let Some(part) = locked.addon.grant.stands_in.as_ref().filter(|_| gave_back)
+            && rows.iter().any(|row| row.wanted == Wanted::Running && row.instance.service == part.service)
+        {
+            self.services.stand_in(&locked.addon, part).await?;
+        }
+        for row in rows {
             if row.failures > 0 || row.disk_bytes.is_some() || row.spared_at.is_some() {
                 self.store.spare(&row.instance, now_ms() / 1000)?;
             }
         }
         Ok(())
+    }
+
+    /// Ends at once what an addon stands in for, after it was enabled or disabled in vain. What cannot be done now stays
+    /// recorded, and is done when it is reconciled.
+    pub(crate) async fn give_back(&self, id: &AddonId) {
+        if let Err(error) = self.services.give_back(id, true).await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(addon = %id, error, "the container that the addon stood in for is left to be started");
+        }
     }
 
     /// The end of what every instance of a service has written.
@@ -227,12 +267,26 @@ impl Host {
         }
     }
 
-    /// Notes in the addon's state whether its services are well.
-    async fn reconcile_locked(&self, id: &AddonId, addon: Option<&Addon>, state: &AddonState) -> Result<Vec<Repair>> {
-        let repairs = self.services.reconcile(id, addon).await?;
+    /// The services of an addon that may not run as they do: what is to go can go, and it stands in for nothing.
+    async fn reconcile_revoked(&self, id: &AddonId) -> Result<Vec<Repair>> {
+        let _held = self.hold(id).await?;
+        if self.store.stand_in(id)?.is_some() {
+            self.store.end_stand_in(id, false)?;
+        }
+        self.services.reconcile(id, None).await
+    }
+
+    /// Notes in the addon's state whether its services are well. One that is not enabled, and is not about to be, stands in
+    /// for nothing: where it was cut off while it did, that ends here.
+    async fn reconcile_locked(&self, locked: &Locked, stands_in: bool) -> Result<Vec<Repair>> {
+        let (id, addon) = (&locked.addon.id, &locked.addon);
+        if !stands_in && self.store.stand_in(id)?.is_some() {
+            self.store.end_stand_in(id, true)?;
+        }
+        let repairs = self.services.reconcile(id, Some(addon)).await?;
         let ill = repairs.iter().any(Repair::is_problem);
-        let has_health = addon.is_some_and(|addon| addon.grant.hooks.contains(&HookName::Health));
-        match state {
+        let has_health = addon.grant.hooks.contains(&HookName::Health);
+        match locked.state {
             AddonState::Enabled if ill => self.store.set_addon_state(id, &AddonState::Degraded)?,
             // Where the addon has a say in it, its own hook tells when it is well again.
             AddonState::Degraded if !ill && !has_health => self.store.set_addon_state(id, &AddonState::Enabled)?,

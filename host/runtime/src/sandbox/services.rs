@@ -266,7 +266,7 @@ impl Services {
     /// Ends all that runs in an instance, at once, and starts it again.
     async fn restart(&self, row: &InstanceRow) -> crate::error::Result<()> {
         let engine = self.engines.get(&row.engine)?;
-        if let Some(there) = self.own_container(&*engine, row).await? {
+        if let Some(there) = self.own_container(&*engine, &row.instance).await? {
             engine.stop(&there.id, Duration::ZERO).await?;
             engine.start(&there.id).await?;
         }
@@ -276,13 +276,13 @@ impl Services {
     /// The address this host reaches a port at, of an instance that runs now.
     async fn dialled(&self, row: &InstanceRow, port: u16) -> crate::error::Result<Option<SocketAddr>> {
         let engine = self.engines.get(&row.engine)?;
-        let there = self.own_container(&*engine, row).await?.filter(|there| there.status == Status::Running);
+        let there = self.own_container(&*engine, &row.instance).await?.filter(|there| there.status == Status::Running);
         Ok(there.and_then(|there| there.reached_at(port)))
     }
 
     /// The id of the instance's own container, which runs.
     async fn running(&self, engine: &dyn crate::engine::Engine, row: &InstanceRow) -> crate::error::Result<String> {
-        let there = self.own_container(engine, row).await?;
+        let there = self.own_container(engine, &row.instance).await?;
         let running = there.filter(|there| there.status == Status::Running);
         running.map(|there| there.id).ok_or_else(|| Error::Service {
             addon: row.instance.addon.clone(),

@@ -17,6 +17,9 @@ use crate::store::{InstanceRow, Wanted};
 const FAILURES_MAX: u32 = 5;
 const FORGIVEN_S: i64 = 600;
 
+/// The word for what comes right by itself.
+pub(super) const WAITING: &str = "waiting";
+
 /// What reconciling has done, or could not do.
 #[derive(Clone, Debug, Serialize)]
 pub struct Repair {
@@ -25,21 +28,39 @@ pub struct Repair {
     /// Our key of the resource it belongs to; absent where it serves all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
-    /// `started`, `made`, `made anew`, `removed`; or `waiting`, `failed`, `foreign` where it is not as it should be.
+    /// `started`, `made`, `made anew`, `removed`; `stands in`, `gave back` for a core container; or `waiting`, `failed`,
+    /// `foreign` where it is not as it should be.
     pub what: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
 impl Repair {
-    fn of(instance: &Instance, what: &'static str, why: Option<String>) -> Repair {
+    pub(super) fn of(instance: &Instance, what: &'static str, why: Option<String>) -> Repair {
         let resource = Some(instance.resource.clone()).filter(|key| !key.is_empty());
         Repair { addon: instance.addon.clone(), service: instance.service.clone(), resource, what, why }
     }
 
+    /// What was done for an instance, or could not be.
+    ///
+    /// # Errors
+    /// When an engine does not answer: nothing is known then.
+    pub(super) fn of_done(instance: &Instance, done: Result<Option<Repair>>) -> Result<Option<Repair>> {
+        match done {
+            Err(Error::ForeignContainer { name, .. }) => {
+                let why = format!("a container named {name} is there that lodger has not made");
+                Ok(Some(Repair::of(instance, "foreign", Some(why))))
+            }
+            Err(error) if !error.is_unreachable() => {
+                Ok(Some(Repair::of(instance, "failed", Some(with_source(&error)))))
+            }
+            done => done,
+        }
+    }
+
     /// Whether the service is not as it should be.
     pub fn is_problem(&self) -> bool {
-        matches!(self.what, "waiting" | "failed" | "foreign")
+        matches!(self.what, WAITING | "failed" | "foreign")
     }
 }
 
@@ -66,6 +87,10 @@ impl Services {
     /// Whether an addon was well when all engines were looked at: then nothing more is asked. What was not is looked at
     /// again before anything is done, since others may have been at work meanwhile.
     pub fn was_well(&self, addon: &Addon, seen: &Seen) -> Result<bool> {
+        // A container that is not ours is not among what was seen.
+        if addon.grant.stands_in.is_some() {
+            return Ok(false);
+        }
         let none = BTreeMap::new();
         let there = seen.get(&addon.name).unwrap_or(&none);
         let rows = self.store.instances(&addon.id)?;
@@ -93,6 +118,19 @@ impl Services {
     /// # Errors
     /// When an engine does not answer: nothing is known then. What a single service cannot do is among the repairs.
     pub async fn reconcile(&self, id: &AddonId, addon: Option<&Addon>) -> Result<Vec<Repair>> {
+        let mut repairs = Vec::new();
+        // Its end was committed before, or nobody has consented to it.
+        if let Some(row) = self.store.stand_in(id)?
+            && (!row.standing || addon.is_some_and(|addon| !row.is_as_granted(&addon.grant)))
+        {
+            let gave = self.give_back(id, false).await;
+            repairs.extend(Repair::of_done(&row.instance(), gave)?);
+        }
+        repairs.extend(self.reconcile_instances(id, addon).await?);
+        Ok(repairs)
+    }
+
+    pub(super) async fn reconcile_instances(&self, id: &AddonId, addon: Option<&Addon>) -> Result<Vec<Repair>> {
         let rows = self.store.instances(id)?;
         let engines: BTreeSet<String> = rows.iter().map(|row| row.engine.clone()).collect();
         let recorded: BTreeSet<String> = rows.iter().map(|row| row.instance.container_name(&self.marks())).collect();
@@ -103,14 +141,12 @@ impl Services {
             let rows: Vec<&InstanceRow> = rows.iter().filter(|row| row.engine == name).collect();
             for row in &rows {
                 let container = there.remove(&row.instance.container_name(&self.marks()));
-                match self.repair(&*engine, addon, row, container.as_ref()).await {
-                    Ok(repair) => repairs.extend(repair),
-                    Err(error) if error.is_unreachable() => return Err(error),
-                    Err(Error::ForeignContainer { name, .. }) => {
-                        let why = format!("a container named {name} is there that lodger has not made");
-                        repairs.push(Repair::of(&row.instance, "foreign", Some(why)));
-                    }
-                    Err(error) => repairs.push(Repair::of(&row.instance, "failed", Some(with_source(&error)))),
+                let stands_in = |addon: &&Addon| addon.grant.stands_in_by(&row.instance.service).is_some();
+                if let Some(addon) = addon.filter(stands_in).filter(|_| row.wanted == Wanted::Running) {
+                    repairs.extend(self.repair_stand_in(&*engine, addon, row, container.as_ref()).await?);
+                } else {
+                    let done = self.repair(&*engine, addon, row, container.as_ref()).await;
+                    repairs.extend(Repair::of_done(&row.instance, done)?);
                 }
             }
             // What a run that was killed has left: ours, and no row wants it. One engine may have two names in the policy:
@@ -125,7 +161,7 @@ impl Services {
     }
 
     /// One instance. `None` when it is as it should be.
-    async fn repair(
+    pub(super) async fn repair(
         &self,
         engine: &dyn Engine,
         addon: Option<&Addon>,
@@ -152,11 +188,13 @@ impl Services {
             if row.failures > 0 && row.failed_at.is_some_and(|at| now_s() - at > FORGIVEN_S) {
                 self.store.note_failure(instance, 0, None, None)?;
             }
+            let ran_beside = self.keep_stopped(engine, addon, row).await?;
             let done = self.converge(engine, row, &rendered, there).await?;
             if row.disk_bytes.is_some() {
                 self.store.note_disk(instance, None)?;
             }
-            return Ok(done.map(|what| Repair::of(instance, what, None)));
+            let why = ran_beside.map(|container| format!("the container {container} ran beside it, and was stopped"));
+            return Ok(done.or(why.is_some().then_some("stands in")).map(|what| Repair::of(instance, what, why)));
         }
         let name = instance.container_name(&self.marks());
         let mut removed = false;
@@ -211,7 +249,7 @@ impl Services {
         let wait = 1 << row.failures;
         if let Some(at) = row.failed_at.filter(|at| now_s() - at < wait) {
             let why = format!("it has ended; it is started again in {} s", wait - (now_s() - at));
-            return Ok(Some(Repair::of(instance, "waiting", Some(why))));
+            return Ok(Some(Repair::of(instance, WAITING, Some(why))));
         }
         let log = engine.logs(&there.id, LOG_KEPT).await?;
         let failures = row.failures + 1;

@@ -176,10 +176,11 @@ impl Store {
         })
     }
 
-    /// Addons that have anything on an engine, in the order of their ids.
+    /// Addons that have anything on an engine, or owe something to one, in the order of their ids.
     pub fn addons_with_instances(&self) -> Result<Vec<AddonId>> {
         self.read("list services", |connection| {
-            collect(connection, "SELECT DISTINCT addon FROM instance ORDER BY addon", [], |row| parsed(row, "addon"))
+            let sql = "SELECT addon FROM instance UNION SELECT addon FROM stand_in ORDER BY addon";
+            collect(connection, sql, [], |row| parsed(row, "addon"))
         })
     }
 
