@@ -225,13 +225,17 @@ fn an_enable_that_fails_gives_the_container_back() {
     // Here the service is fine, and the hook is not. It fills a slot that only the policy knows.
     let policy = std::fs::read_to_string(site.lab.home().join("lodger.toml")).unwrap();
     site.lab.policy(&policy.replace("slot = \"scheduler\"", "slot = \"ui\""));
+    let mut told = web("web");
+    told["environment"] = json!({ "TOKEN": "" });
+    told["secret_files"] = json!(["TOKEN"]);
     let hangs = site.install_with(json!({
         "name": "hangs", "version": "1.0.0", "component": "endless_loop.wasm", "config_vars": [], "replaces": "ui",
-        "limits": { "deadlines_ms": { "default": 500 } }, "services": [web("web")],
+        "limits": { "deadlines_ms": { "default": 500 } }, "services": [told], "settings": { "TOKEN": { "secret": true } },
     }));
+    site.lodger(&["set", &hangs, "TOKEN=s3cret"]).ok();
     site.lodger(&["--json", "enable", &hangs]).fails_with(3, "deadline-exceeded");
     parts.are_back();
-    assert_eq!(site.has("containers"), Vec::<String>::new());
+    assert_eq!((site.has("containers"), site.has("volumes")), (Vec::new(), Vec::new()));
     assert_eq!(site.lab.json(&["reconcile"]), json!([]));
 }
 

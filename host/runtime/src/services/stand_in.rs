@@ -124,6 +124,9 @@ impl Services {
             None => format!("the container {container} is not there any more to be started"),
         };
         self.store.forget_stand_in(id)?;
+        if let Some(row) = self.store.instance(&instance)? {
+            self.remove_secrets(&*engine, &row).await?;
+        }
         Ok(Some(Repair::of(&instance, "gave back", Some(why))))
     }
 
