@@ -106,7 +106,8 @@ impl Store {
             let id = addon.to_string();
             if stop {
                 transaction.execute(
-                    "UPDATE instance SET wanted = 'stopped' WHERE addon = ?1 AND resource = '' AND wanted = 'running'
+                    "UPDATE instance SET wanted = 'stopped', disk_bytes = NULL
+                     WHERE addon = ?1 AND resource = '' AND wanted = 'running'
                         AND service = (SELECT service FROM stand_in WHERE addon = ?1)",
                     [&id],
                 )?;
