@@ -243,7 +243,8 @@ fn a_change_of_plan_is_asked_twice_and_held_against_what_is_expected() -> anyhow
 
     let broken: Vec<_> =
         of(&tested, "it breaks").iter().map(|step| format!("{} {}", step["step"], step["ok"])).collect();
-    let expected = ["add", "url", "config-vars", "provision again", "plan", "remove", "remove again"];
+    let expected =
+        ["add", "url", "config-vars", "dump", "restore", "provision again", "plan", "remove", "remove again"];
     assert_eq!(broken, expected.map(|step| format!("\"{step}\" true")), "what is broken is removed");
     Ok(())
 }

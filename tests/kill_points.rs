@@ -243,6 +243,15 @@ fn of_rollback_to_before_it_was_enabled() {
 }
 
 #[test]
+fn of_restore() {
+    let prepare = |lab: &Lab| {
+        in_use(lab);
+        lab.write("other.dump", "other");
+    };
+    kill_everywhere(prepare, &["restore", "shop", ADDON, "--input", "other.dump"]);
+}
+
+#[test]
 fn of_uninstall() {
     kill_everywhere(installed, &["uninstall", ADDON, "--yes"]);
 }
@@ -256,7 +265,14 @@ fn of_set() {
 fn what_only_reads_has_nothing_to_be_cut_off() {
     let lab = Lab::new();
     in_use(&lab);
-    for verb in [&["env", "shop"][..], &["url", "shop", ADDON], &["list"], &["explain", ADDON], &["doctor"]] {
+    for verb in [
+        &["env", "shop"][..],
+        &["url", "shop", ADDON],
+        &["dump", "shop", ADDON],
+        &["list"],
+        &["explain", ADDON],
+        &["doctor"],
+    ] {
         assert_eq!(points(&lab, verb), Vec::<String>::new(), "{verb:?}");
     }
 }

@@ -94,6 +94,7 @@ probes! {
     services_endless => guests::a_command_that_does_not_end_is_ended,
     services_endpoint => guests::a_port_that_another_has_taken_is_not_dialled,
     services_exec => guests::commands_are_bounded,
+    services_left => guests::a_command_that_was_left_is_ended_by_whoever_looks_next,
     services_pipe => guests::streams_go_past_the_guest,
     services_reach => guests::only_its_own_services,
     services_stuck => guests::what_fails_open_leaves_nothing_on_the_engine,

@@ -37,7 +37,7 @@ fn what_was_dumped_is_there_again_after_a_restore_here_or_elsewhere() {
     let dumped = lab.lodger(&["dump", "shop", "app-secrets"]).ok();
     let lines =
         ["APP_SECRETS_KEY", "APP_SECRETS_SALT"].map(|name| format!("{name}={}\n", shop[name].as_str().unwrap()));
-    assert_eq!(dumped.stdout, lines.concat());
+    assert_eq!(dumped.stdout, format!("bytes=32\n{}", lines.concat()));
     let bytes = dumped.stdout.len();
     assert_eq!(dumped.stderr, format!("dumped lodger/app-secrets of shop: {bytes} bytes\n"));
 
@@ -62,7 +62,7 @@ fn what_was_dumped_is_there_again_after_a_restore_here_or_elsewhere() {
     let calls = lab.json(&["calls"]);
     let of = |hook: &str| calls.as_array().unwrap().iter().find(|call| call["hook"] == hook).unwrap().clone();
     for hook in ["dump", "restore"] {
-        assert_eq!((of(hook)["outcome"].clone(), of(hook)["stream_bytes"].as_u64()), (json!("completed"), Some(291)));
+        assert_eq!((of(hook)["outcome"].clone(), of(hook)["stream_bytes"].as_u64()), (json!("completed"), Some(300)));
     }
 }
 
@@ -77,7 +77,7 @@ fn a_file_is_whole_and_nobody_elses_or_not_there() {
         "app": "shop", "addon": "lodger/app-secrets", "alias": null, "bytes": bytes.len(), "file": path,
     });
     assert_eq!(dumped, expected);
-    assert!(bytes.starts_with(b"APP_SECRETS_KEY="));
+    assert!(bytes.starts_with(b"bytes=32\nAPP_SECRETS_KEY="));
     assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 
     // What fails changes nothing there, and leaves nothing there.
@@ -111,10 +111,16 @@ fn what_is_no_dump_is_refused_and_what_was_there_stays() {
     let before = lab.json(&["env", "shop"]);
     let whole = lab.lodger(&["dump", "shop", "app-secrets"]).ok().stdout;
     let more = format!("{whole}\n");
-    let large = "APP_SECRETS_KEY=".to_owned() + &"x".repeat(20_000);
-    for wrong in
-        ["", "garbage", &whole[..whole.len() - 1], &whole[20..], &more, &large, "APP_SECRETS_KEY=\nAPP_SECRETS_SALT=\n"]
-    {
+    let large = "bytes=32\nAPP_SECRETS_KEY=".to_owned() + &"x".repeat(20_000);
+    for wrong in [
+        "",
+        "garbage",
+        &whole[..whole.len() - 1],
+        &whole[20..],
+        &more,
+        &large,
+        "bytes=32\nAPP_SECRETS_KEY=\nAPP_SECRETS_SALT=\n",
+    ] {
         let refused = lab.with_stdin(&["restore", "shop", "app-secrets"], wrong).exits(1);
         assert!(refused.stderr.contains("(invalid): that is no whole dump of secrets"), "{refused:?}");
         assert_eq!(lab.json(&["env", "shop"]), before);

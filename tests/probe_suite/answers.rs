@@ -191,11 +191,11 @@ pub async fn a_well_behaved_addon_completes_every_hook(name: &str) {
     let dumped = probe.host.dump(&id("shop"), &probe.id, None, to).await.unwrap();
     let mut dump = String::new();
     reader.read_to_string(&mut dump).await.unwrap();
-    assert_eq!((dumped.outcome, &*dump), (Outcome::Completed(9), "small\neu\n"));
-    let restored = probe.host.restore(&id("shop"), &probe.id, None, &b"large\nus\n"[..]).await.unwrap();
+    assert_eq!((dumped.outcome, &*dump), (Outcome::Completed(9), "large\neu\n"));
+    let restored = probe.host.restore(&id("shop"), &probe.id, None, &b"small\nus\n"[..]).await.unwrap();
     assert_eq!((restored.outcome, restored.changed), (Outcome::Completed(9), true));
     let env = probe.host.env(&id("shop")).await.unwrap();
-    assert_eq!((&*env.variables["PROBE_PLAN"], &*env.variables["PROBE_REGION"]), ("large", "us"));
+    assert_eq!((&*env.variables["PROBE_PLAN"], &*env.variables["PROBE_REGION"]), ("small", "us"));
     probe.host.check_health(&probe.id).await.unwrap().unwrap();
     assert!(probe.host.remove(&id("shop"), &probe.id, None).await.unwrap().outcome.is_completed());
     assert!(probe.host.disable(&probe.id, false).await.unwrap().outcome.is_completed());

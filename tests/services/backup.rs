@@ -61,6 +61,7 @@ fn services_come_up_in_another_home_with_their_data_and_their_ports_where_those_
     beside.lodger(&["add", "blog", &redis]).ok();
     assert_eq!(redis::Client::new(&redis::url(&beside, "blog")).ask(&["GET", "name"]), "blog");
     assert_eq!(redis::url(&site, "shop"), urls.0);
+    site.lodger(&["remove", "blog", &redis]).ok();
     for addon in ["redis", "postgres"] {
         let addon = format!("{}/{addon}", site.namespace);
         for site in [&site, &beside] {

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, DuplexStream, duplex};
 
 use super::{Site, docker, web};
-use crate::support::{addon, id, most_resident_bytes, run, until};
+use crate::support::{addon, id, most_resident_bytes, until};
 
 /// The manifest of a probe that uses `services`, all of the small image that waits for commands.
 fn manifest(probe: &str, deadline_ms: u64, services: &[Value]) -> Value {
@@ -159,62 +159,56 @@ pub async fn a_command_that_does_not_end_is_ended(probe: &str) {
     assert_eq!(site.lab.json(&["reconcile"]), json!([]), "it runs as it should");
 }
 
-/// An `enable` that hangs in a command that never ends, with the container it is at work in.
-async fn endless(site: &Site, enabling: impl Future<Output = ()>) -> String {
+/// The container that a call is at work in with a command that does not end.
+async fn left_at_work(site: &Site, calling: impl Future<Output = ()>) -> String {
     let label = format!("label=lodger.addon={}/probe", site.namespace);
     let at_work = tokio::task::spawn_blocking(move || {
         until(|| {
             let running = docker(&["ps", "--quiet", "--filter", &label]).trim().to_owned();
-            let output = Command::new("docker").args(["top", &running]).output().unwrap();
-            String::from_utf8_lossy(&output.stdout).contains("yes").then_some(running)
+            runs_yes(&running).then_some(running)
         })
     });
-    tokio::select! { () = enabling => panic!("it has ended"), container = at_work => container.unwrap() }
+    tokio::select! { () = calling => panic!("it has ended"), container = at_work => container.unwrap() }
 }
 
-/// Looks after the services, and sees that this has ended the command.
-fn ended_by_reconciling(site: &Site, container: &str) {
-    let first = started_at(container);
-    assert!(docker(&["top", container]).contains("yes"), "nobody else has ended it");
-    let repaired = site.lab.json(&["reconcile"]);
-    let [repair] = &repaired.as_array().unwrap()[..] else { panic!("{repaired}") };
-    assert_eq!(
-        (&repair["what"], &repair["why"]),
-        (&json!("restarted"), &json!("a command in it had outlived its call"))
-    );
-    assert_ne!(started_at(container), first);
-    assert!(!docker(&["top", container]).contains("yes"));
-    assert_eq!(site.lab.json(&["reconcile"]), json!([]), "once");
+fn runs_yes(container: &str) -> bool {
+    // It may be about to be started again.
+    let output = Command::new("docker").args(["top", container]).output().unwrap();
+    String::from_utf8_lossy(&output.stdout).contains("yes")
 }
 
-#[test]
-fn a_command_whose_host_was_killed_is_ended_by_whoever_looks_next() {
-    let (site, addon) = installed("services_endless", 120_000, &[json!({ "service_name": "main" })]);
-    let enabling = site.lab.start(&["enable", &addon]);
-    let container = run(endless(&site, std::future::pending()));
-    enabling.kill();
-    ended_by_reconciling(&site, &container);
-}
-
-#[test]
-fn a_command_whose_call_was_dropped_is_ended_by_whoever_looks_next() {
-    let (site, addon) = installed("services_endless", 120_000, &[json!({ "service_name": "main" })]);
-    let container = run(async {
+pub async fn a_command_that_was_left_is_ended_by_whoever_looks_next(probe: &str) {
+    let (site, addon) = installed(probe, 120_000, &[json!({ "service_name": "main" })]);
+    site.lodger(&["enable", &addon]).ok();
+    let killed = async || {
+        let looking = site.lab.start(&["doctor"]);
+        let container = left_at_work(&site, std::future::pending()).await;
+        looking.kill();
+        container
+    };
+    let dropped = async || {
         let host = site.lab.host().await;
         let addon = addon.parse().unwrap();
-        endless(&site, async { drop(host.enable(&addon).await) }).await
-    });
-    ended_by_reconciling(&site, &container);
-    // The next one that uses the service, too; and a container that goes takes the command with it.
-    let mut first = String::new();
-    for _ in 0..2 {
-        let enabling = site.lab.start(&["enable", &addon]);
-        until(|| (started_at(&container) != first).then_some(()));
-        run(endless(&site, std::future::pending()));
-        enabling.kill();
-        first = started_at(&container);
+        left_at_work(&site, async { drop(host.check_health(&addon).await) }).await
+    };
+    for by_a_kill in [true, false] {
+        let container = if by_a_kill { killed().await } else { dropped().await };
+        let first = started_at(&container);
+        assert!(runs_yes(&container), "nobody else has ended it");
+        let repaired = site.lab.json(&["reconcile"]);
+        let [repair] = &repaired.as_array().unwrap()[..] else { panic!("{repaired}") };
+        let told = (&repair["what"], &repair["why"]);
+        assert_eq!(told, (&json!("restarted"), &json!("a command in it had outlived its call")));
+        assert_ne!(started_at(&container), first);
+        assert!(!runs_yes(&container));
+        assert_eq!(site.lab.json(&["reconcile"]), json!([]), "once");
     }
-    site.lodger(&["disable", &addon]).ok();
+    // A hook that may need the service, too; and a container that goes takes the command with it.
+    let container = killed().await;
+    site.lodger(&["add", "shop", &addon]).ok();
+    assert!(!runs_yes(&container));
+    killed().await;
+    site.lodger(&["disable", &addon, "--force"]).ok();
     site.lodger(&["uninstall", &addon]).ok();
     site.has_nothing();
     assert_eq!(std::fs::read_dir(site.lab.home().join("locks/commands")).unwrap().count(), 0);

@@ -20,8 +20,10 @@ use crate::outbound::Pattern;
 
 pub use replaceable::Replaceable;
 #[cfg(feature = "docker")]
+pub use services::Address;
+#[cfg(feature = "docker")]
 pub(crate) use services::tls_address;
-pub use services::{Address, EngineAt, Reach, Registry, ServicePolicy};
+pub use services::{EngineAt, Reach, Registry, ServicePolicy};
 
 /// File name within the home.
 pub const FILE: &str = "lodger.toml";

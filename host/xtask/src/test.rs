@@ -34,6 +34,9 @@ impl Test {
             .env_remove("CARGO_TARGET_DIR")
             .env_remove("CARGO_BUILD_TARGET"))?;
         run(cargo(&root).args(["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
+        // The library of an embedder whose addons have no services.
+        let lean = ["--package", "lodger", "--no-default-features"];
+        run(cargo(&root).args(["clippy", "--locked"]).args(lean).args(["--", "-D", "warnings"]))?;
         let mut test = cargo(&root);
         test.args(["test", "--locked", "--workspace", "--"]).args(&self.arguments).env("DOCKER_HOST", engine);
         if self.full {

@@ -1,11 +1,12 @@
 //! An addon in several versions, made of this one component: what a version does is in its package, `/addon/does.txt`. Its
 //! `upgrade` writes over all data and then does that: refuses, panics, hangs, fills its quota, or comes to be unhealthy.
 
+use std::io::{Read as _, Write as _};
 use std::{fs, thread::sleep, time::Duration};
 
-use probes::{Error, Held, broken};
+use probes::{Error, Held, InputStream, OutputStream, broken};
 
-probes::exports!(setup, provider, url, health, upgrade);
+probes::exports!(setup, provider, url, backup, health, upgrade);
 
 impl setup::Guest for Probe {
     fn enable() -> Held {
@@ -36,6 +37,19 @@ impl url::Guest for Probe {
         let (format, app) =
             (fs::read_to_string("/data/deep/deeper/format")?, fs::read_to_string(format!("/data/{id}"))?);
         Ok(format!("probe://{app}/{format}"))
+    }
+}
+
+impl backup::Guest for Probe {
+    fn dump(id: String, _: String, mut output: OutputStream) -> Held {
+        Ok(output.write_all(&fs::read(format!("/data/{id}"))?)?)
+    }
+
+    fn restore(id: String, _: String, mut input: InputStream) -> Held {
+        let mut app = Vec::new();
+        input.read_to_end(&mut app)?;
+        fs::write("/data/incoming", app)?;
+        Ok(fs::rename("/data/incoming", format!("/data/{id}"))?)
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Facts, Line, refusal};
 use crate::error::Error;
 use crate::id::{AddonId, Id};
 use crate::manifest::{Manifest, Problem, StartMode};
-use crate::policy::{Address, Policy, Replaceable};
+use crate::policy::{Policy, Replaceable};
 use crate::slot::{SCHEDULER, Slot};
 
 /// The container that a service of the addon stands in for while it is enabled.
@@ -143,7 +143,7 @@ impl StandIn {
     fn line(&self, slot: &Id, policy: &Policy) -> Line {
         let StandIn { service, container, engine } = self;
         let of = match &policy.services.engines[..] {
-            [only] if matches!(only.address, Address::Socket(_)) => "this machine".to_owned(),
+            [only] if !only.is_remote() => "this machine".to_owned(),
             _ => format!("engine {engine}"),
         };
         let what = format!(

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use rusqlite::{Transaction, params};
 
 use super::Store;
-use super::rows::to_json;
+use super::rows::{parse_json, to_json};
 use super::services::assign_ports;
 use super::statements::put_addon_row;
 use super::{AddonRow, ResourceRow, Want, Wanted};
@@ -59,12 +59,15 @@ impl Store {
     /// The engines of a restore that is under way, or was cut off.
     pub fn restoring(&self) -> Result<Option<Vec<String>>> {
         let noted = self.meta(RESTORING)?;
-        Ok(noted.map(|engines| serde_json::from_str(&engines).unwrap_or_default()))
+        self.read("read what a restore has begun", |_| noted.as_deref().map(parse_json).transpose())
     }
 
     /// Commits that a restore is about to make files, and volumes on these engines.
     pub fn begin_restore(&self, engines: &[String]) -> Result<()> {
-        self.set_meta(RESTORING, &serde_json::to_string(engines).unwrap_or_default())
+        self.write("note a restore", |transaction| {
+            transaction.execute("INSERT INTO meta (name, value) VALUES (?1, ?2)", [RESTORING, &to_json(&engines)?])?;
+            Ok(())
+        })
     }
 
     /// Commits that nothing of a restore is left.
@@ -74,7 +77,7 @@ impl Store {
 
     /// Commits a whole home, into a store that has no addon.
     pub fn restore(&self, addons: &[NewAddon], ports: &Ports<'_>) -> Result<()> {
-        let done = self.write_if_ok("note a restored home", |transaction| {
+        self.write_if_ok("note a restored home", |transaction| {
             if transaction.prepare("SELECT 1 FROM addon")?.exists([])? {
                 return Ok(Err(Error::HomeNotEmpty { what: "addons".to_owned() }));
             }
@@ -90,8 +93,7 @@ impl Store {
             }
             transaction.execute(FORGET, [RESTORING])?;
             Ok(Ok(()))
-        })?;
-        done
+        })?
     }
 
     /// Where the logs of resources go, by our key.

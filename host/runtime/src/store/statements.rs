@@ -260,7 +260,7 @@ impl Store {
         let id = id.to_string();
         self.write("note what should become of services", |transaction| {
             transaction.execute(
-                "UPDATE instance SET wanted = 'stopped' WHERE addon = ?1 AND wanted = 'running'
+                "UPDATE instance SET wanted = 'stopped', disk_bytes = NULL WHERE addon = ?1 AND wanted = 'running'
                  AND ((SELECT state FROM addon WHERE id = ?1) = 'installed'
                       OR resource IN (SELECT key FROM resource WHERE addon = ?1 AND state = 'detached'))",
                 [&id],
@@ -447,7 +447,9 @@ fn set_resource_state(transaction: &Transaction<'_>, key: &str, state: &Resource
 /// They go with what they run for, whether or not this host lives to see to it.
 fn stop_services(transaction: &Transaction<'_>, addon: &str) -> rusqlite::Result<()> {
     transaction
-        .prepare_cached("UPDATE instance SET wanted = 'stopped' WHERE addon = ?1 AND wanted = 'running'")?
+        .prepare_cached(
+            "UPDATE instance SET wanted = 'stopped', disk_bytes = NULL WHERE addon = ?1 AND wanted = 'running'",
+        )?
         .execute([addon])?;
     Ok(())
 }
