@@ -72,17 +72,19 @@ impl Services {
         Ok(engine.stop(&there.id, GRACE).await?)
     }
 
-    /// Stops the container that an instance is to stand in for, if any, unless it does.
+    /// Stops the container that an instance is to stand in for, if any.
     pub async fn stand_in_by(&self, addon: &Addon, instance: &Instance) -> Result<()> {
         let Some(part) = addon.grant.stands_in_by(&instance.service) else { return Ok(()) };
-        match self.store.stand_in(&addon.id)? {
-            Some(row) if !row.is_as_granted(&addon.grant) => {
-                self.give_back(&addon.id, false).await?;
-            }
-            Some(row) if row.standing => return Ok(()),
-            _ => {}
+        if self.store.stand_in(&addon.id)?.is_some_and(|row| !row.is_as_granted(&addon.grant)) {
+            self.give_back(&addon.id, false).await?;
         }
         self.stand_in(addon, part).await
+    }
+
+    /// Whether an instance was given up: its service is to stand in for a container, and does not any more.
+    pub fn has_given_back(&self, addon: &Addon, instance: &Instance) -> Result<bool> {
+        let stands_in = addon.grant.stands_in_by(&instance.service).is_some();
+        Ok(stands_in && self.store.stand_in(&addon.id)?.is_none())
     }
 
     /// Ends what an addon stands in for, if anything: its service is taken away, and the container started again. With

@@ -60,7 +60,7 @@ impl Services {
                     engine.remove(&there.id).await?;
                 }
                 self.remove_secrets(&*engine, &row).await?;
-            } else if row.wanted == Wanted::Running {
+            } else if row.wanted == Wanted::Running && !self.has_given_back(addon, &row.instance)? {
                 let values = row.environment.as_ref().map(|sealed| self.opened(&row.instance, sealed)).transpose()?;
                 self.stand_in_by(addon, &row.instance).await?;
                 let ran = self.run(addon, &row.instance, values.as_ref(), None).await;
