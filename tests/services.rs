@@ -21,6 +21,7 @@ mod private;
 mod redis;
 mod refused;
 mod remote;
+mod replaceable;
 mod secrets;
 mod slots;
 mod upgrade;

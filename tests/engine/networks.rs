@@ -6,7 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use lodger::engine::{ContainerSpec, Fault, NetworkSpec, Published, Reach};
+use lodger::engine::{Container, ContainerSpec, Fault, NetworkSpec, Published, Reach};
 
 use super::{Bench, LABEL, SHELL, fault};
 
@@ -60,13 +60,21 @@ pub async fn internal_is_for_siblings_only(bench: &Bench) {
     until_served(bench, &client, "web").await;
     until_served(bench, &client, "also-web").await;
     assert_ne!(bench.run(&client, "nc -w 2 1.1.1.1 53 < /dev/null").await.exit_code, Some(0));
-    let address = bench.container(&web).await.networks[&network].expect("a running container has one");
+    let found = bench.container(&web).await;
+    let address = found.networks[&network].expect("a running container has one");
     until_served(bench, &client, &address.to_string()).await;
     assert!(!is_served(bench, &stranger, "web").await);
     assert!(!is_served(bench, &stranger, &address.to_string()).await);
 
     let alone = bench.start("alone", SHELL, |_| {}).await;
     assert_eq!(bench.says(&alone, "ls /sys/class/net").await, "lo");
+
+    // What it is called there is told, its id not among it, and is no other once it has ended.
+    let called = &found.aliases[&network];
+    assert!(["web", "also-web"].iter().all(|alias| called.contains(&(*alias).to_owned())), "{called:?}");
+    assert!(!called.iter().any(|name| found.id.starts_with(name)), "{called:?}");
+    bench.engine.stop(&web, Duration::from_secs(1)).await.unwrap();
+    assert_eq!(bench.container(&web).await.aliases, found.aliases);
 }
 
 pub async fn edge_publishes_and_does_not_join(bench: &Bench) {
@@ -87,7 +95,8 @@ pub async fn edge_publishes_and_does_not_join(bench: &Bench) {
     let found = bench.container(&web).await;
     assert_eq!(found.ports, vec![published.clone()]);
     assert_eq!(found.networks.keys().collect::<Vec<_>>(), [&inside, &edge]);
-    assert!(bench.mine().await.contains(&found), "a list tells the same");
+    let listed = Container { aliases: BTreeMap::new(), ..found.clone() };
+    assert!(bench.mine().await.contains(&listed), "a list tells the same, but for what it is called");
     // The host gets there; who is in the same network does not.
     let address = found.networks[&edge].unwrap();
     assert!(fetch(SocketAddr::new(address, 8080)).unwrap().contains(PAGE));

@@ -40,7 +40,7 @@ impl Kept {
 }
 
 /// The points of a verb that are tried: others in every run, and all where that is asked for.
-fn chosen(verb: &str, all: usize) -> Vec<usize> {
+pub(super) fn chosen(verb: &str, all: usize) -> Vec<usize> {
     let step = if std::env::var_os("LODGER_TEST_FULL").is_some() { 1 } else { all.div_ceil(TRIED).max(1) };
     let chosen: Vec<usize> = (1 + std::process::id() as usize % step..=all).step_by(step).collect();
     println!("{verb} with services: {} of {all} kill points", chosen.len());

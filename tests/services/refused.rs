@@ -139,6 +139,18 @@ fn policies_that_say_nothing_sensible() {
         (&format!("{}apps_address = \"127.0.0.1\"", tls("h:2376", "")), "does not lead to another machine"),
         ("[[engine]]\nname = \"a\"\nsocket = \"/a\"\napps_address = \"10.0.0.1\"", "where [apps] says"),
         ("[[engine]]\nname = \"a\"\nsocket = \"/a\"\n[[engine]]\nname = \"a\"\nsocket = \"/b\"", "stands twice"),
+        ("[[replaceable]]\nslot = \"ui\"\ncontainer = \"a b\"", "no name of a container"),
+        ("[[replaceable]]\nslot = \"ui\"\ncontainer = \"cafe\"", "no name of a container"),
+        ("[[replaceable]]\nslot = \"ui\"\ncontainer = \"ui\"\nengine = \"b\"", "no engine `b`"),
+        (
+            "[[replaceable]]\nslot = \"ui\"\ncontainer = \"x\"\n[[replaceable]]\nslot = \"ui\"\ncontainer = \"y\"",
+            "twice",
+        ),
+        (
+            "[[replaceable]]\nslot = \"ui\"\ncontainer = \"x\"\n[[engine]]\nname = \"a\"\nsocket = \"/a\"\n\
+             [[engine]]\nname = \"b\"\nsocket = \"/b\"",
+            "say which `engine`",
+        ),
         ("[apps]\nreach = \"everywhere\"", "apps.reach"),
         ("[[registry]]\nname = \"docker.io\"\nuser = \"me\"", "come together"),
         ("[[registry]]\nname = \"http://x\"", "no host name"),

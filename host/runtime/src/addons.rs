@@ -238,6 +238,8 @@ impl Host {
 
     pub(crate) async fn enable_locked(&self, locked: &Locked) -> Result<Done<()>> {
         let (id, manifest) = (&locked.addon.id, &locked.addon.manifest);
+        // What an enable that was cut off had stopped is stood in for anew, as it is now.
+        self.services.give_back(id, true).await?;
         self.check_needs(manifest)?;
         let claimed = self.claim_slot(locked)?;
         if !claimed && (!manifest.services.is_empty() || !manifest.depends.is_empty()) {
@@ -255,6 +257,9 @@ impl Host {
                 self.store.set_addon_state(id, &AddonState::Failed(HookName::Enable))?;
             }
             Err(_) => self.not_begun(locked, &AddonState::Enabling)?,
+        }
+        if !done.as_ref().is_ok_and(|done| done.outcome.is_completed()) {
+            self.services.give_back_or_tell(id, true).await;
         }
         done
     }
@@ -288,11 +293,12 @@ impl Host {
         let locked = self.lock(id).await?;
         if !self.check_disable(&locked, force)? {
             // One that was cut off has left something.
+            let gave = self.services.give_back(id, true).await?;
             if let Err(error) = self.tidy(&locked).await {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(addon = locked.addon.name, error, "services of a disabled addon are left to be removed");
             }
-            return Ok(Done::already(()));
+            return Ok(if gave.is_some() { Done::without_call(()) } else { Done::already(()) });
         }
         let mut failed_open = Vec::new();
         for resource in self.store.resources_of_addon(id)? {
@@ -336,6 +342,8 @@ impl Host {
         let done = Done::by_or_without(HookName::Disable, id, call);
         if done.outcome.is_completed() {
             self.services.end(id, None, Wanted::Stopped).await?;
+        } else {
+            self.services.give_back_or_tell(id, true).await;
         }
         Ok(done)
     }

@@ -218,6 +218,9 @@ pub struct ContainerSpec {
     pub pids: u64,
 }
 
+/// Networks engines mean something else by than a network that was made: they reach the host or everything, and nobody is
+/// known by name in them.
+pub const OWN_NETWORKS: [&str; 7] = ["bridge", "default", "host", "none", "pasta", "private", "slirp4netns"];
 /// Capabilities a policy may give back to services.
 pub const CAPABILITIES: [&str; 5] = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"];
 /// What an engine keeps of a container's output: files of this size, this many.
@@ -246,6 +249,10 @@ pub struct Container {
     pub status: Status,
     /// The networks it is in, with its address there. A list knows the address of a container that runs.
     pub networks: BTreeMap<String, Option<IpAddr>>,
+    /// What it is called in them, its own name perhaps not among it. A list does not tell.
+    pub aliases: BTreeMap<String, Vec<String>>,
+    /// It is gone as soon as it has ended. A list does not tell.
+    pub goes_at_end: bool,
     pub ports: Vec<Published>,
 }
 

@@ -130,6 +130,8 @@ pub enum Error {
     ForeignContainer { name: String, engine: String },
     #[error("engine `{engine}` has a volume `{name}` that lodger has not made, and secrets are to go there")]
     ForeignVolume { name: String, engine: String },
+    #[error("container `{container}` of engine `{engine}`, named under [[replaceable]], {message}")]
+    NotReplaceable { container: String, engine: String, message: String, hint: String },
     #[error("the policy names no engine `{}`", shown(engine, 60))]
     UnknownEngine { engine: String },
     #[error(transparent)]
@@ -249,6 +251,7 @@ impl Error {
             Error::Image { .. } => ("image", Conflict),
             Error::ForeignContainer { .. } => ("foreign-container", Conflict),
             Error::ForeignVolume { .. } => ("foreign-volume", Conflict),
+            Error::NotReplaceable { .. } => ("not-replaceable", Conflict),
             Error::UnknownEngine { .. } => ("unknown-engine", Host),
             Error::Engine(failure) => match failure.fault {
                 Fault::Unreachable => ("engine-unreachable", Host),
@@ -374,7 +377,7 @@ impl Error {
                 )
             }
             Error::NoImage { .. } => "pull the image its manifest names".to_owned(),
-            Error::Service { hint, .. } => hint.clone(),
+            Error::Service { hint, .. } | Error::NotReplaceable { hint, .. } => hint.clone(),
             Error::ServiceNotReady { addon, .. } => format!("`lodger logs {addon}` has what it said"),
             Error::PortTaken { .. } => "host_ports under [grant] in lodger.toml, or \"0\" in addon.json".to_owned(),
             Error::ForeignContainer { name, .. } => format!("remove or rename it: `docker rm -f {name}`"),

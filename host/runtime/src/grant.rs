@@ -24,6 +24,7 @@ use crate::sandbox::{Extension, Import, classify_import};
 use crate::slot::Offers;
 
 pub use services::ServiceGrant;
+pub use slots::StandIn;
 
 /// What a compiled component imports and exports.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +44,9 @@ pub struct Grant {
     /// The slot it fills.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaces: Option<Id>,
+    /// The container it stands in for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stands_in: Option<StandIn>,
     pub hooks: Vec<HookName>,
     pub limits: Limits,
     pub deadlines_ms: Deadlines,
@@ -81,20 +85,21 @@ impl Grant {
         let mut refusals = Vec::new();
         let mut lines = Vec::new();
         refuse_what_is_not_here_yet(manifest, &mut refusals);
-        slots::replaces(manifest, policy, facts, offers.slots, &mut refusals, &mut lines);
+        let stands_in = slots::replaces(manifest, policy, facts, offers.slots, &mut refusals, &mut lines);
         let limits = limits(manifest, policy, &mut refusals, &mut lines);
         let deadlines_ms = deadlines(manifest, policy, facts, &mut refusals, &mut lines);
         config_vars(manifest, policy, &mut refusals, &mut lines);
         network(manifest, policy, &mut refusals, &mut lines);
         let denied_imports = imports(manifest, facts, offers.extension, &mut refusals, &mut lines);
         surroundings(manifest, &mut lines);
-        let services = services::services(manifest, policy, &mut refusals, &mut lines);
+        let services = services::services(manifest, policy, stands_in.as_ref(), &mut refusals, &mut lines);
         if !refusals.is_empty() {
             return Err(refusals);
         }
         let mut grant = Grant {
             id: manifest.id.clone(),
             replaces: manifest.replaces.clone(),
+            stands_in,
             hooks: facts.hooks.clone(),
             limits,
             deadlines_ms,
@@ -116,6 +121,11 @@ impl Grant {
         // A map of names, numbers and strings always serializes.
         let text = serde_json::to_vec(self).unwrap_or_default();
         format!("sha256:{}", hex(&Sha256::digest(text)))
+    }
+
+    /// The container that this service stands in for.
+    pub(crate) fn stands_in_by(&self, service: &Id) -> Option<&StandIn> {
+        self.stands_in.as_ref().filter(|part| part.service == *service)
     }
 
     /// What the addon may do by this grant and may not by the one `before`: to be decided by somebody. A limit that is not

@@ -210,7 +210,26 @@ impl Host {
     /// A read hook.
     pub(crate) async fn call_reading(&self, addon: &AddonId, request: HookRequest) -> Result<Call<Answer>> {
         let (addon, now) = self.registry.get(self, addon).await?;
-        self.call_reading_in(&addon, &now.state, now.data, request).await
+        let call = self.call_reading_in(&addon, &now.state, now.data, request).await?;
+        if addon.grant.stands_in.is_some() && call.outcome.is_fault() {
+            // The guest was entered: this can be no error of the call.
+            if let Err(error) = self.give_back_if_quarantined(&addon.id).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(addon = addon.name, error, "what a quarantined addon stands in for waits");
+            }
+        }
+        Ok(call)
+    }
+
+    /// Ends what an addon stands in for that was quarantined without its lock.
+    async fn give_back_if_quarantined(&self, id: &AddonId) -> Result<()> {
+        if self.store.addon(id)?.is_some_and(|row| row.state.is_quarantined()) {
+            let locked = self.lock(id).await?;
+            if !locked.state.is_enabled() {
+                self.services.give_back(id, true).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The same in a version that need not be the one that serves.
@@ -295,7 +314,7 @@ impl Host {
         let (addon, hook) = (&locked.addon, request.hook());
         let chosen = self.chosen_for(addon, request).await;
         let slot = self.slot().await?;
-        self.repair_services(locked).await?;
+        self.repair_services(locked, hook).await?;
         let room = self.room(addon, hook.name(), Some(self.quota(locked)?)).about(request).with_place(chosen);
         let row = self.record(addon, hook.name(), request.key());
         self.store.started(&row, lifecycle::during(hook), lifecycle::resource_during(hook), new)?;
@@ -316,20 +335,27 @@ impl Host {
         if gone {
             self.clear_services(locked).await;
         }
-        self.count(addon, hook, next);
+        if self.count(addon, hook, next) {
+            self.services.give_back_or_tell(&addon.id, true).await;
+        }
         Ok((call, next))
     }
 
-    /// Quarantines an addon where a call was the last of too many faults in a row. Nothing is to be told where that cannot
-    /// be noted: the next fault counts as well.
-    fn count(&self, addon: &Addon, hook: HookName, next: Next) {
-        let Next::Counts(most) = next else { return };
+    /// Quarantines an addon where a call was the last of too many faults in a row: true then. Nothing is to be told where
+    /// that cannot be noted: the next fault counts as well.
+    fn count(&self, addon: &Addon, hook: HookName, next: Next) -> bool {
+        let Next::Counts(most) = next else { return false };
         match self.store.quarantine(&addon.id, hook, most) {
-            Ok(true) => tracing::warn!(addon = addon.name, hook = hook.name(), most, "an addon is quarantined"),
-            Ok(false) => {}
+            Ok(quarantined) => {
+                if quarantined {
+                    tracing::warn!(addon = addon.name, hook = hook.name(), most, "an addon is quarantined");
+                }
+                quarantined
+            }
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::error!(addon = addon.name, error, "cannot note a quarantine");
+                false
             }
         }
     }

@@ -61,7 +61,7 @@ pub use bindings::{
 pub use env::is_allowed as is_variable_allowed;
 pub use error::{Error, Kind, Result};
 pub use failure::{FailurePolicies, FailurePolicy};
-pub use grant::{Grant, Line, human_bytes};
+pub use grant::{Grant, Line, StandIn, human_bytes};
 pub use hook::{Answer, HookName, HookRequest, ResourceRef};
 pub use host::{Access, Call, Config, Host, ServiceLog};
 pub use id::{AddonId, Id, NotAnId};

@@ -3,6 +3,7 @@
 //! An absent key means the safe built-in default; an unknown key, a wrong type or a value out of range is an error, never
 //! a fallback: a policy that cannot be read keeps the host from opening.
 
+mod replaceable;
 mod services;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use crate::id::Id;
 use crate::limits::{DEADLINE_CEILING_MS, Limit, Limits};
 use crate::outbound::Pattern;
 
+pub use replaceable::Replaceable;
 #[cfg(feature = "docker")]
 pub use services::Address;
 #[cfg(feature = "docker")]
@@ -56,6 +58,8 @@ pub struct Policy {
     pub retention: Retention,
     /// Slots that addons may fill; none by default.
     pub slots: Vec<Id>,
+    /// Containers that plugins may stand in for; none by default. Each makes its slot one there is.
+    pub replaceable: Vec<Replaceable>,
     /// Lines of the file that are looser than the built-in default, for `doctor`.
     pub looser: Vec<String>,
 }
@@ -102,6 +106,7 @@ impl Default for Policy {
             failure: FailurePolicies::default(),
             retention: Retention { snapshots: 1, calls: 10_000, call_days: 90 },
             slots: Vec::new(),
+            replaceable: Vec::new(),
             looser: Vec::new(),
         }
     }
@@ -117,6 +122,7 @@ struct File {
     registry: Vec<services::RegistryFile>,
     failure: BTreeMap<String, String>,
     retention: RetentionFile,
+    replaceable: Vec<replaceable::Line>,
 }
 
 #[derive(Deserialize, Default)]
@@ -188,6 +194,11 @@ impl Policy {
     /// labels = { region = "eu" }
     /// guarded = true                # its machine's firewall has the rules that `lodger doctor` shows
     ///
+    /// [[replaceable]]               # a container that a plugin in this slot may stand in for
+    /// slot = "scheduler"
+    /// container = "root_scheduler"
+    /// engine = "local"              # that has it; may be left out where there is one
+    ///
     /// [apps]
     /// reach = "host"                # or "network:NAME"
     /// address = "127.0.0.1"         # where ports are published
@@ -241,6 +252,8 @@ impl Policy {
         kept.calls = asked.calls.unwrap_or(kept.calls);
         kept.call_days = asked.call_days.unwrap_or(kept.call_days);
         policy.services.take(file.grant, file.engine, file.apps, file.registry, &mut policy.looser).map_err(invalid)?;
+        let replaceable = replaceable::read(file.replaceable, &policy.services.engines, &mut policy.looser);
+        policy.replaceable = replaceable.map_err(invalid)?;
         Ok(policy)
     }
 

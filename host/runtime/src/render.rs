@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::engine::{Container, ContainerSpec, Helper, NetworkSpec, Published, Reach};
+use crate::engine::{Container, ContainerSpec, Helper, NetworkSpec, OWN_NETWORKS, Published, Reach};
 use crate::grant::ServiceGrant;
 use crate::id::{AddonId, Id};
 use crate::key::Key;
@@ -26,6 +26,9 @@ pub(crate) const LABEL_HELPER: &str = "lodger.helper";
 const SPOKEN_MAX: usize = 24;
 /// What every container may write: programs expect it, and it is gone with the container.
 const SCRATCH: [&str; 2] = ["/tmp", "/run"];
+
+/// Networks that are somebody else's, each with the names a container has there.
+pub(crate) type Places = BTreeMap<String, Vec<String>>;
 
 /// Which instance: of which service, for which resource; an empty key is the addon's own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +85,8 @@ pub(crate) struct Plan<'a> {
     pub ports: &'a BTreeMap<u16, u16>,
     /// Where those are published.
     pub address: IpAddr,
+    /// Where it stands in for a core container.
+    pub places: Option<&'a Places>,
     /// Over the manifest's values.
     pub environment: BTreeMap<String, String>,
 }
@@ -262,7 +267,7 @@ impl Marks<'_> {
         };
         let own = [String::new()];
         let declared = match &plan.service.networks[..] {
-            [] if plan.alone && (publishes || plan.grant.egress) => &[],
+            [] if plan.alone && (publishes || plan.grant.egress || plan.places.is_some()) => &[],
             [] => &own[..],
             declared => declared,
         };
@@ -276,6 +281,11 @@ impl Marks<'_> {
         }
         if let policy::Reach::Network(apps) = &policy.reach {
             joined.insert(apps.clone(), vec![name.to_owned()]);
+        }
+        // Threat 13: the one other way into a network that is not ours, and to a name that is not; the policy names the
+        // container that had it, and the grant says so.
+        for (network, names) in plan.places.into_iter().flatten() {
+            joined.entry(network.clone()).or_default().extend(names.iter().cloned());
         }
         (joined, specs)
     }
@@ -313,6 +323,17 @@ impl Marks<'_> {
         labels.insert(LABEL_SPEC.to_owned(), label);
         labels
     }
+}
+
+/// Where others find a container that is not ours: by name, in networks that were made for it. What answers in its place
+/// needs no more.
+pub(crate) fn places(container: &Container) -> Places {
+    let networks = container.networks.keys().filter(|network| !OWN_NETWORKS.contains(&network.as_str()));
+    let names = |network| {
+        let aliases = container.aliases.get(network).into_iter().flatten().filter(|alias| **alias != container.name);
+        [&container.name].into_iter().chain(aliases).cloned().collect()
+    };
+    networks.map(|network| (network.clone(), names(network))).collect()
 }
 
 /// What can be looked up as it is written.

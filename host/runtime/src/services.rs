@@ -16,6 +16,7 @@ mod lost;
 mod ready;
 mod reconcile;
 mod secrets;
+mod stand_in;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +37,7 @@ use crate::manifest::{Service, StartMode};
 use crate::outbound::Outbound;
 use crate::policy::{Reach, ServicePolicy};
 use crate::registry::Addon;
-use crate::render::{Instance, Marks, Plan, Rendered};
+use crate::render::{Instance, Marks, Places, Plan, Rendered};
 use crate::sandbox::{ProgressEvent, ProgressSink};
 use crate::store::{InstanceRow, Store, Want, Wanted};
 use crate::text::{redact, shown};
@@ -185,8 +186,11 @@ impl Services {
             // Which networks it joins depends on whether it has ports, not on which.
             let ports = service.ports.keys().map(|&port| (port, port)).collect();
             let alone = addon.manifest.services.len() == 1;
+            // Others' networks are not made, whichever they are.
+            let none = Places::new();
+            let places = addon.grant.stands_in_by(&service.name).map(|_| &none);
             let environment = BTreeMap::new();
-            let plan = Plan { service, grant, alone, pin: &pin, ports: &ports, address, environment };
+            let plan = Plan { service, grant, alone, pin: &pin, ports: &ports, address, places, environment };
             let instance = Instance { addon: addon.id.clone(), service: service.name.clone(), resource: String::new() };
             for network in &self.marks().render(&instance, &plan, &self.policy).networks {
                 engine.create_network(network).await?;
@@ -217,7 +221,12 @@ impl Services {
         }
         let alone = addon.manifest.services.len() == 1;
         let address = self.policy.address_on(&row.engine);
-        let plan = Plan { service, grant, alone, pin: &pin, ports: &row.ports, address, environment };
+        let places = match addon.grant.stands_in_by(&service.name) {
+            Some(_) => Some(self.store.stand_in(&addon.id)?.map(|row| row.places).unwrap_or_default()),
+            None => None,
+        };
+        let places = places.as_ref();
+        let plan = Plan { service, grant, alone, pin: &pin, ports: &row.ports, address, places, environment };
         Ok(self.marks().render(instance, &plan, &self.policy))
     }
 
@@ -232,8 +241,9 @@ impl Services {
         serde_json::from_str(&json).map_err(|_| Error::SealBroken)
     }
 
-    /// Commits what should become of all instances of an addon, or of one resource, and does it. Networks stay for as long
-    /// as the addon is enabled, since making them takes as long as starting a container.
+    /// Commits what should become of all instances of an addon, or of one resource, and does it. What a service of it stands
+    /// in for runs again before the rest has ended. Networks stay for as long as the addon is enabled, since making them takes
+    /// as long as starting a container.
     ///
     /// # Errors
     /// With nothing changed, when an engine does not answer.
@@ -241,13 +251,20 @@ impl Services {
         self.answer(id).await?;
         let rows = self.store.instances(id)?;
         let engines: BTreeSet<String> = rows.iter().map(|row| row.engine.clone()).collect();
+        // An addon ends what it stands in for with itself.
+        if resource.is_none() && self.store.stand_in(id)?.is_some() {
+            self.store.end_stand_in(id, true)?;
+        }
         for row in rows {
             let meant = resource.is_none_or(|key| row.instance.resource == key);
             if meant && row.wanted != wanted && row.wanted != Wanted::Gone {
                 self.store.set_wanted(&row.instance, wanted)?;
             }
         }
-        let repairs = self.reconcile(id, None).await?;
+        // What keeps the one from starting must not keep the others running.
+        let gave = self.go_on_giving_back(id).await;
+        let repairs = self.reconcile_instances(id, None).await?;
+        gave?;
         if resource.is_none() && self.store.has_images(id)? {
             for name in self.engines.names() {
                 match self.remove_networks(&*self.engines.get(&name)?, id).await {
@@ -323,15 +340,15 @@ impl Services {
     /// The end of what an instance has written: from its container, or as it was kept when it failed.
     pub async fn logs(&self, addon: &Addon, row: &InstanceRow, most: usize) -> Result<String> {
         let engine = self.engines.get(&row.engine)?;
-        Ok(match self.own_container(&*engine, row).await? {
+        Ok(match self.own_container(&*engine, &row.instance).await? {
             Some(there) => self.readable(&engine.logs(&there.id, most).await?, addon, row)?,
             None => row.log.clone().unwrap_or_default(),
         })
     }
 
     /// The container of an instance, if one is there and this home has made it.
-    pub async fn own_container(&self, engine: &dyn Engine, row: &InstanceRow) -> Result<Option<Container>> {
-        let name = row.instance.container_name(&self.marks());
+    pub async fn own_container(&self, engine: &dyn Engine, instance: &Instance) -> Result<Option<Container>> {
+        let name = instance.container_name(&self.marks());
         let there = engine.container(&name).await?;
         Ok(there.filter(|there| self.marks().vouches_for(&name, &there.labels)))
     }

@@ -1,13 +1,15 @@
 //! Slots: parts of the host that an addon may stand in for, and which addon does.
 //!
-//! `scheduler` is the host's own; an embedder declares more of them in [`Config::slots`](crate::Config). An addon whose
-//! manifest says `replaces` claims its slot in the transaction that begins to enable it, so that no two ever fill one. It
-//! fills it while it is enabled; a claim of an addon that is not is void.
+//! `scheduler` is the host's own; an embedder declares more of them in [`Config::slots`](crate::Config), and the policy's
+//! `[[replaceable]]` those of the operator's platform, which are containers. An addon whose manifest says `replaces` claims
+//! its slot in the transaction that begins to enable it, so that no two ever fill one. It fills it while it is enabled; a
+//! claim of an addon that is not is void.
 
 use crate::error::{Error, Result};
 use crate::host::{Host, Locked};
 use crate::id::{AddonId, Id};
 use crate::sandbox::Extension;
+use crate::store::Holder;
 
 /// The slot that decides on which engine services go.
 pub(crate) const SCHEDULER: &str = "scheduler";
@@ -39,10 +41,14 @@ impl Host {
     }
 
     /// The addon that fills a slot now: an embedder asks it by [`Host::call_world`]. `None` where the embedder's own code is
-    /// to do it, which it should also where the addon fails.
+    /// to do it, which it should also where the addon fails. An addon of services only cannot be asked.
     pub fn filler(&self, slot: &str) -> Result<Option<AddonId>> {
-        let claimed = self.store.slot(slot)?;
-        Ok(claimed.filter(|(_, state)| state.is_enabled()).map(|(addon, _)| addon))
+        Ok(self.enabled_in(slot)?.filter(|holder| holder.has_component).map(|holder| holder.addon))
+    }
+
+    /// The addon that is enabled in a slot, whatever it does there.
+    pub(crate) fn enabled_in(&self, slot: &str) -> Result<Option<Holder>> {
+        Ok(self.store.slot(slot)?.filter(|holder| holder.state.is_enabled()))
     }
 
     /// Begins to enable an addon, in the slot it fills. False where it fills none; nothing is changed then.
@@ -59,8 +65,8 @@ impl Host {
     pub(crate) fn could_claim_slot(&self, locked: &Locked) -> Result<()> {
         let Some(slot) = &locked.addon.grant.replaces else { return Ok(()) };
         match self.store.slot(slot.as_str())? {
-            Some((holder, state)) if holder != locked.addon.id && state.holds_slots() => {
-                Err(taken(locked, slot, holder))
+            Some(holder) if holder.addon != locked.addon.id && holder.state.holds_slots() => {
+                Err(taken(locked, slot, holder.addon))
             }
             _ => Ok(()),
         }

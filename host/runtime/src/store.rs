@@ -15,6 +15,7 @@ mod restored;
 mod rows;
 mod services;
 mod slots;
+mod stand_ins;
 mod statements;
 mod versions;
 mod volumes;
@@ -42,6 +43,8 @@ pub(crate) use restored::{NewAddon, NewInstance, Ports};
 pub use rows::CallRow;
 pub(crate) use rows::{AddonRow, Finish, ResourceEnd, ResourceRow, Revision};
 pub(crate) use services::{InstanceRow, Load, Want, Wanted};
+pub(crate) use slots::Holder;
+pub(crate) use stand_ins::StandInRow;
 pub(crate) use versions::{EarlierRow, Phase, Variables};
 
 /// `PRAGMA user_version` of the schema below.
@@ -380,6 +383,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
             transaction.execute_batch(TABLES)?;
             transaction.execute_batch(services::TABLES)?;
             transaction.execute_batch(slots::TABLES)?;
+            transaction.execute_batch(stand_ins::TABLES)?;
             transaction.execute_batch(versions::TABLES)?;
             transaction.execute_batch(volumes::TABLES)?;
             transaction.pragma_update(None, "user_version", SCHEMA)?;

@@ -77,7 +77,7 @@ impl Host {
         let (next, what) = self.check_upgrade(&locked, &incoming)?;
         let Some(next) = next else { return Ok(Done::already(what)) };
         let manifest = &incoming.package.manifest;
-        let pins = self.resolve_images(manifest).await?;
+        let pins = self.resolve_images(manifest, &incoming.grant).await?;
         let left = self.leave(&locked, &next.row.version)?;
         let put = self.put_beside(&next.row, &incoming.package, pins.as_deref());
         let tried = match put {
@@ -201,6 +201,8 @@ impl Host {
     /// Copies what the version has, and lets the new one have it. Completed when the new version is fit to take over.
     async fn try_out(&self, locked: &mut Locked, left: &EarlierRow, next: &AddonRow) -> Result<Done<()>> {
         let id = &next.id;
+        // What it stands in for runs meanwhile, and is stood in for anew by the version that serves in the end.
+        self.services.give_back(id, false).await?;
         self.services.halt(id, false).await?;
         self.save(left).await?;
         self.store.saved(left)?;
@@ -301,6 +303,7 @@ impl Host {
         let Some(left) = self.store.earlier(id)?.into_iter().find(under_way) else { return Err(Error::TaskLost) };
         self.tell(ProgressEvent::Step(format!("taking {id} back to {}", left.version)));
         if left.phase == Phase::Trying {
+            self.services.give_back_or_tell(id, false).await;
             self.services.halt(id, true).await?;
             self.put_back_volumes(&left).await?;
             self.home.place_data(id, &left.version, left.data_inode, true)?;

@@ -67,7 +67,7 @@ impl Host {
         let _held = self.hold(&id).await?;
         let (row, changed) = self.check_install(&incoming, dev, std::slice::from_ref(&incoming))?;
         if changed {
-            let pins = self.resolve_images(&incoming.package.manifest).await?;
+            let pins = self.resolve_images(&incoming.package.manifest, &incoming.grant).await?;
             self.home.put_version(&id, &row.version, &incoming.package)?;
             self.home.open_data(&id)?;
             self.store.put_addon(&row, incoming.grant.replaces.as_ref())?;

@@ -246,7 +246,14 @@ impl Host {
         if addon.manifest.services.is_empty() {
             return Ok(());
         }
-        let repairs = self.reconcile_locked(id, Some(&addon), &now.state).await.map_err(told)?;
+        let serves = now.state.is_enabled();
+        // No backup knows of the containers that stand beside the home.
+        let mut stood_in = Ok(());
+        if let Some(part) = addon.grant.stands_in.as_ref().filter(|_| serves) {
+            stood_in = self.services.stand_in(&addon, part).await;
+        }
+        let repairs = self.reconcile_locked(&addon, &now.state, serves).await.map_err(told)?;
+        stood_in.map_err(told)?;
         if let Some(problem) = repairs.into_iter().find(crate::Repair::is_problem) {
             return Err(problem.why.unwrap_or_default());
         }

@@ -1,6 +1,6 @@
 //! The services of a grant: what each may be, and which line of manifest or policy says so.
 
-use super::{Line, human_bytes, refusal};
+use super::{Line, StandIn, human_bytes, refusal};
 use crate::manifest::{Manifest, Problem, Service, StartMode, secret_file};
 use crate::policy::{Policy, Reach, ServicePolicy};
 
@@ -57,6 +57,7 @@ impl ServiceGrant {
 pub(super) fn services(
     manifest: &Manifest,
     policy: &Policy,
+    stands_in: Option<&StandIn>,
     refusals: &mut Vec<Problem>,
     lines: &mut Vec<Line>,
 ) -> Vec<ServiceGrant> {
@@ -73,7 +74,8 @@ pub(super) fn services(
         let path = format!("services[{place}]");
         refuse(service, &path, policy, refusals);
         let grant = grant(service, &path, policy, refusals);
-        describe(service, &grant, &path, policy, lines);
+        let stands_in = stands_in.filter(|stands_in| stands_in.service == service.name);
+        describe(service, &grant, &path, policy, stands_in, lines);
         granted.push(grant);
     }
     if manifest.services.is_empty() {
@@ -166,7 +168,14 @@ fn grant(service: &Service, path: &str, policy: &ServicePolicy, refusals: &mut V
     }
 }
 
-fn describe(service: &Service, grant: &ServiceGrant, path: &str, policy: &ServicePolicy, lines: &mut Vec<Line>) {
+fn describe(
+    service: &Service,
+    grant: &ServiceGrant,
+    path: &str,
+    policy: &ServicePolicy,
+    stands_in: Option<&StandIn>,
+    lines: &mut Vec<Line>,
+) {
     let name = &grant.service;
     let mut add =
         |may, what: String, key: &str| lines.push(Line { may, what, because: format!("addon.json: {path}{key}") });
@@ -192,7 +201,9 @@ fn describe(service: &Service, grant: &ServiceGrant, path: &str, policy: &Servic
     if grant.egress {
         add(true, format!("reach the outside from {name}, every host and port of it"), ".egress");
     } else {
-        add(false, format!("reach the outside from {name}"), ": no egress");
+        // The line that lets it stand in says what it reaches there.
+        let but = stands_in.map(|part| format!(" but through the networks of {}", part.container)).unwrap_or_default();
+        add(false, format!("reach the outside from {name}{but}"), ": no egress");
     }
     if grant.writable_root {
         add(true, format!("write anywhere in the containers of {name}"), ".writable_root");

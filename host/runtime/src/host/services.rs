@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{Host, Locked, now_ms};
 use crate::error::{Error, Result};
+use crate::grant::Grant;
 use crate::hook::HookName;
 use crate::id::{AddonId, Id};
 use crate::lifecycle::AddonState;
@@ -40,8 +41,16 @@ pub struct ServiceLog {
 impl Host {
     /// Starts what starts with the addon, one after the other, each ready before the next.
     pub(crate) async fn start_services(&self, addon: &Addon) -> Result<()> {
-        let chosen = self.placement(addon, "").await;
+        let part = addon.grant.stands_in.as_ref();
+        let chosen = match part {
+            Some(part) => Some(part.engine.to_string()),
+            None => self.placement(addon, "").await,
+        };
         let engine = self.services.place(&addon.id, "", chosen.as_deref()).await?;
+        if let Some(part) = part {
+            part.must_be_on(&engine, &addon.id)?;
+            self.services.core_container(part).await?;
+        }
         // Images of services that start later too, so that no app waits for them, or finds that they cannot be.
         for service in &addon.manifest.services {
             self.services.pin(addon, service, &engine).await?;
@@ -49,18 +58,23 @@ impl Host {
         self.services.prepare(addon, &engine).await?;
         for service in Services::of_addon(addon) {
             let instance = Instance { addon: addon.id.clone(), service, resource: String::new() };
+            self.services.stand_in_by(addon, &instance).await?;
             self.services.run(addon, &instance, None, Some(&engine)).await?;
         }
         Ok(())
     }
 
     /// At install: the images of services, checked. `None` without an engine that answers; `enable` pins them then.
-    pub(crate) async fn resolve_images(&self, manifest: &Manifest) -> Result<Option<Vec<Pin>>> {
+    pub(crate) async fn resolve_images(&self, manifest: &Manifest, grant: &Grant) -> Result<Option<Vec<Pin>>> {
         let mut pins = Vec::new();
         if manifest.services.is_empty() {
             return Ok(Some(pins));
         }
-        let engine = match self.services.roomiest().await {
+        let engine = match &grant.stands_in {
+            Some(part) => Ok(part.engine.to_string()),
+            None => self.services.roomiest().await,
+        };
+        let engine = match engine {
             Err(error) if error.is_unreachable() => return Ok(None),
             engine => engine?,
         };
@@ -77,16 +91,18 @@ impl Host {
     ///
     /// # Errors
     /// When an engine does not answer. What else is wrong with a service is for the hook to find out.
-    pub(crate) async fn repair_services(&self, locked: &Locked) -> Result<()> {
+    pub(crate) async fn repair_services(&self, locked: &Locked, hook: HookName) -> Result<()> {
         if locked.addon.manifest.services.is_empty() {
             return Ok(());
         }
-        self.reconcile_locked(&locked.addon.id, Some(&locked.addon), &locked.state).await.map(drop)
+        // Whether a version that is tried stands in is settled when its hook runs.
+        let stands_in = locked.state.is_enabled() || matches!(hook, HookName::Enable | HookName::Upgrade);
+        self.reconcile_locked(&locked.addon, &locked.state, stands_in).await.map(drop)
     }
 
     /// After a resource has gone. What cannot be removed now stays recorded, and is removed when its engine answers again.
     pub(crate) async fn clear_services(&self, locked: &Locked) {
-        if let Err(error) = self.repair_services(locked).await {
+        if let Err(error) = self.repair_services(locked, HookName::Unprovision).await {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(
                 addon = locked.addon.name,
@@ -106,10 +122,12 @@ impl Host {
         let mut unreachable = None;
         let cut_off = self.store.cut_off()?;
         let seen = self.services.see().await?;
+        let standing = self.store.stand_ins()?;
         let ids: BTreeSet<AddonId> =
             self.store.addons_with_instances()?.into_iter().chain(cut_off.iter().cloned()).collect();
         for id in ids.into_iter().filter(|id| only.is_none_or(|only| only == id)) {
             let upgrading = self.store.addon(&id)?.is_some_and(|row| row.state.settled() == CUT_OFF_UPGRADE);
+            let stands = standing.iter().any(|row| row.addon == id);
             let done = match self.lock(&id).await {
                 Ok(mut locked) if cut_off.contains(&id) => {
                     if upgrading {
@@ -123,17 +141,15 @@ impl Host {
                     self.tidy(&locked).await
                 }
                 Ok(locked)
-                    if locked.state == AddonState::Enabled && self.services.was_well(&locked.addon, &seen)? =>
+                    if locked.state == AddonState::Enabled
+                        && !stands
+                        && self.services.was_well(&locked.addon, &seen)? =>
                 {
                     continue;
                 }
                 Ok(locked) => self.tidy(&locked).await,
                 Err(Error::Busy { .. }) => continue,
-                // Its services may not run as they do, but what is to go can go.
-                Err(Error::GrantRevoked { .. }) => {
-                    let _held = self.hold(&id).await?;
-                    self.services.reconcile(&id, None).await
-                }
+                Err(Error::GrantRevoked { .. }) => self.reconcile_revoked(&id).await,
                 Err(error) => Err(error),
             };
             match done {
@@ -150,7 +166,7 @@ impl Host {
 
     /// Makes the services of one addon, whose lock is held, be as they should. What was disabled is left with its data only.
     pub(crate) async fn tidy(&self, locked: &Locked) -> Result<Vec<Repair>> {
-        let repairs = self.reconcile_locked(&locked.addon.id, Some(&locked.addon), &locked.state).await?;
+        let repairs = self.reconcile_locked(&locked.addon, &locked.state, locked.state.is_enabled()).await?;
         if locked.state == AddonState::Installed {
             self.services.clear_networks(&locked.addon.id).await?;
         }
@@ -198,10 +214,17 @@ impl Host {
     }
 
     /// Forgives the services of an addon what keeps them from running: that they have crashed too often, and for some time
-    /// what they take of the disk. [`Host::reconcile`] starts them.
+    /// what they take of the disk. What they have given back they stand in for again. [`Host::reconcile`] starts them.
     pub async fn retry_services(&self, id: &AddonId) -> Result<()> {
         let locked = self.lock(id).await?;
-        for row in self.store.instances(&locked.addon.id)? {
+        let rows = self.store.instances(&locked.addon.id)?;
+        let gave_back = locked.state.is_enabled() && self.store.stand_in(id)?.is_none();
+        if let Some(part) = locked.addon.grant.stands_in.as_ref().filter(|_| gave_back)
+            && rows.iter().any(|row| row.wanted == Wanted::Running && row.instance.service == part.service)
+        {
+            self.services.stand_in(&locked.addon, part).await?;
+        }
+        for row in rows {
             if row.failures > 0 || row.disk_bytes.is_some() || row.spared_at.is_some() {
                 self.store.spare(&row.instance, now_ms() / 1000)?;
             }
@@ -258,16 +281,30 @@ impl Host {
         }
     }
 
-    /// Notes in the addon's state whether its services are well.
+    /// The services of an addon that may not run as they do: what is to go can go, and it stands in for nothing.
+    async fn reconcile_revoked(&self, id: &AddonId) -> Result<Vec<Repair>> {
+        let _held = self.hold(id).await?;
+        if self.store.stand_in(id)?.is_some() {
+            self.store.end_stand_in(id, false)?;
+        }
+        self.services.reconcile(id, None).await
+    }
+
+    /// Notes in the addon's state whether its services are well. One that is not enabled, and is not about to be, stands in
+    /// for nothing: where it was cut off while it did, that ends here.
     pub(crate) async fn reconcile_locked(
         &self,
-        id: &AddonId,
-        addon: Option<&Addon>,
+        addon: &Addon,
         state: &AddonState,
+        stands_in: bool,
     ) -> Result<Vec<Repair>> {
-        let repairs = self.services.reconcile(id, addon).await?;
+        let id = &addon.id;
+        if !stands_in && self.store.stand_in(id)?.is_some() {
+            self.store.end_stand_in(id, true)?;
+        }
+        let repairs = self.services.reconcile(id, Some(addon)).await?;
         let ill = repairs.iter().any(Repair::is_problem);
-        let has_health = addon.is_some_and(|addon| addon.grant.hooks.contains(&HookName::Health));
+        let has_health = addon.grant.hooks.contains(&HookName::Health);
         match state {
             AddonState::Enabled if ill => self.store.note_health(id, false)?,
             // Where the addon has a say in it, its own hook tells when it is well again.

@@ -139,7 +139,7 @@ impl Services {
 
     /// The id of the instance's own container, which runs.
     async fn running(&self, engine: &dyn Engine, row: &InstanceRow) -> Result<String> {
-        let there = self.own_container(engine, row).await?;
+        let there = self.own_container(engine, &row.instance).await?;
         let running = there.filter(|there| there.status == Status::Running);
         running.map(|there| there.id).ok_or_else(|| Error::Service {
             addon: row.instance.addon.clone(),

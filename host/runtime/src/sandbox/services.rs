@@ -168,7 +168,8 @@ impl OwnServices {
 async fn dialled(services: &Services, row: &InstanceRow, port: u16) -> Option<SocketAddr> {
     let asked = async {
         let engine = services.engines.get(&row.engine)?;
-        let there = services.own_container(&*engine, row).await?.filter(|there| there.status == Status::Running);
+        let there =
+            services.own_container(&*engine, &row.instance).await?.filter(|there| there.status == Status::Running);
         Ok::<_, Error>(there.and_then(|there| services.reached_at(row, &there, port)))
     };
     tokio::time::timeout(VERIFY, asked).await.ok()?.ok()?
@@ -245,7 +246,7 @@ impl Services {
     /// Ends all that runs in an instance, at once, and starts it again.
     pub(super) async fn restart(&self, row: &InstanceRow) -> crate::error::Result<()> {
         let engine = self.engines.get(&row.engine)?;
-        if let Some(there) = self.own_container(&*engine, row).await? {
+        if let Some(there) = self.own_container(&*engine, &row.instance).await? {
             engine.stop(&there.id, Duration::ZERO).await?;
             engine.start(&there.id).await?;
         }

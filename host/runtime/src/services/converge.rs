@@ -50,7 +50,10 @@ impl Services {
         }
         let why = self.make_volumes(engine, row, rendered).await?;
         let created = match self.create_with_secrets(engine, row, rendered).await {
-            Err(Error::Engine(failure)) if failure.fault == Fault::NotFound => {
+            // Or somebody else's network that it joins.
+            Err(Error::Engine(failure))
+                if failure.fault == Fault::NotFound && engine.image(&rendered.container.image).await?.is_none() =>
+            {
                 self.fetch_again(engine, row, &rendered.container.image).await?;
                 self.create_with_secrets(engine, row, rendered).await?
             }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::StreamExt as _;
 use serde::Serialize;
 
+use super::converge::Mended;
 use super::{GRACE, LOG_KEPT, Services, TooLarge, now_s, with_source};
 use crate::engine::{Container, Engine, Failure, Fault, Status};
 use crate::error::{Error, Result};
@@ -17,6 +18,9 @@ use crate::store::{InstanceRow, Wanted};
 /// Crashes in a row before a service is left alone, and how long it must have run for them to be forgiven.
 const FAILURES_MAX: u32 = 5;
 const FORGIVEN_S: i64 = 600;
+
+/// The word for what comes right by itself.
+pub(super) const WAITING: &str = "waiting";
 
 /// What reconciling has done, or could not do.
 #[derive(Clone, Debug, Serialize)]
@@ -31,15 +35,15 @@ pub struct Repair {
     /// Our key of the resource it belongs to; absent where it serves all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub resource: Option<String>,
-    /// `started`, `restarted`, `made`, `made anew`, `removed`; of a hook `finished` or `taken back`; or `waiting`, `failed`, `foreign` where
-    /// it is not as it should be.
+    /// `started`, `restarted`, `made`, `made anew`, `removed`; `stands in`, `gave back` for a container of the operator's; of
+    /// a hook `finished` or `taken back`; or `waiting`, `failed`, `foreign` where it is not as it should be.
     pub what: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
 
 impl Repair {
-    fn of(instance: &Instance, what: &'static str, why: Option<String>) -> Repair {
+    pub(super) fn of(instance: &Instance, what: &'static str, why: Option<String>) -> Repair {
         let resource = Some(instance.resource.clone()).filter(|key| !key.is_empty());
         let service = Some(instance.service.clone());
         Repair { addon: instance.addon.clone(), service, hook: None, resource, what, why }
@@ -55,9 +59,26 @@ impl Repair {
         Repair { addon: id.clone(), service: None, hook: Some(hook), resource, what, why }
     }
 
+    /// What was done for an instance, or could not be.
+    ///
+    /// # Errors
+    /// When an engine does not answer: nothing is known then.
+    pub(super) fn of_done(instance: &Instance, done: Result<Option<Repair>>) -> Result<Option<Repair>> {
+        match done {
+            Err(Error::ForeignContainer { name, .. }) => {
+                let why = format!("a container named {name} is there that lodger has not made");
+                Ok(Some(Repair::of(instance, "foreign", Some(why))))
+            }
+            Err(error) if !error.is_unreachable() => {
+                Ok(Some(Repair::of(instance, "failed", Some(with_source(&error)))))
+            }
+            done => done,
+        }
+    }
+
     /// Whether something is not as it should be.
     pub fn is_problem(&self) -> bool {
-        matches!(self.what, "waiting" | "failed" | "foreign")
+        matches!(self.what, WAITING | "failed" | "foreign")
     }
 }
 
@@ -90,6 +111,10 @@ impl Services {
     /// Whether an addon was well when all engines were looked at: then nothing more is asked. What was not is looked at
     /// again before anything is done, since others may have been at work meanwhile.
     pub fn was_well(&self, addon: &Addon, seen: &Seen) -> Result<bool> {
+        // A container that is not ours is not among what was seen.
+        if addon.grant.stands_in.is_some() {
+            return Ok(false);
+        }
         let none = BTreeMap::new();
         let there = seen.containers.get(&addon.name).unwrap_or(&none);
         let rows = self.store.instances(&addon.id)?;
@@ -118,6 +143,18 @@ impl Services {
     /// # Errors
     /// When an engine does not answer: nothing is known then. What a single service cannot do is among the repairs.
     pub async fn reconcile(&self, id: &AddonId, addon: Option<&Addon>) -> Result<Vec<Repair>> {
+        let mut repairs = Vec::new();
+        if let Some(row) = self.store.stand_in(id)?
+            && self.stands_in_wrongly(&row, addon)?
+        {
+            let gave = self.give_back(id, false).await;
+            repairs.extend(Repair::of_done(&row.instance(), gave)?);
+        }
+        repairs.extend(self.reconcile_instances(id, addon).await?);
+        Ok(repairs)
+    }
+
+    pub(super) async fn reconcile_instances(&self, id: &AddonId, addon: Option<&Addon>) -> Result<Vec<Repair>> {
         let rows = self.store.instances(id)?;
         let engines: BTreeSet<String> = rows.iter().map(|row| row.engine.clone()).collect();
         let recorded: BTreeSet<String> = rows.iter().map(|row| row.instance.container_name(&self.marks())).collect();
@@ -138,14 +175,12 @@ impl Services {
             let left = self.with_secrets_left(&*engine, id, &rows).await?;
             for row in &rows {
                 let container = there.remove(&row.instance.container_name(&self.marks()));
-                match self.repair(&*engine, addon, row, container.as_ref(), &left).await {
-                    Ok(repair) => repairs.extend(repair),
-                    Err(error) if error.is_unreachable() => return Err(error),
-                    Err(Error::ForeignContainer { name, .. }) => {
-                        let why = format!("a container named {name} is there that lodger has not made");
-                        repairs.push(Repair::of(&row.instance, "foreign", Some(why)));
-                    }
-                    Err(error) => repairs.push(Repair::of(&row.instance, "failed", Some(with_source(&error)))),
+                let stands_in = |addon: &&Addon| addon.grant.stands_in_by(&row.instance.service).is_some();
+                if let Some(addon) = addon.filter(stands_in).filter(|_| row.wanted == Wanted::Running) {
+                    repairs.extend(self.repair_stand_in(&*engine, addon, row, container.as_ref(), &left).await?);
+                } else {
+                    let done = self.repair(&*engine, addon, row, container.as_ref(), &left).await;
+                    repairs.extend(Repair::of_done(&row.instance, done)?);
                 }
             }
         }
@@ -153,7 +188,7 @@ impl Services {
     }
 
     /// One instance. `None` when it is as it should be.
-    async fn repair(
+    pub(super) async fn repair(
         &self,
         engine: &dyn Engine,
         addon: Option<&Addon>,
@@ -181,6 +216,7 @@ impl Services {
             if row.failures > 0 && row.failed_at.is_some_and(|at| now_s() - at > FORGIVEN_S) {
                 self.store.note_failure(instance, 0, None, None)?;
             }
+            let ran_beside = self.keep_stopped(engine, addon, row).await?;
             let restarted = self.end_commands(engine, row, there).await?;
             let converged = self.converge(engine, row, &rendered, there).await;
             if converged.is_err() && ended.is_some() {
@@ -191,6 +227,12 @@ impl Services {
             if row.disk_bytes.is_some() {
                 self.store.note_disk(instance, None)?;
             }
+            let beside =
+                ran_beside.map(|container| format!("the container {container} ran beside it, and was stopped"));
+            let done = match done {
+                Some(Mended { what, why }) => Some(Mended { what, why: why.or(beside) }),
+                None => beside.map(|why| Mended { what: "stands in", why: Some(why) }),
+            };
             return Ok(done.map(|done| Repair::of(instance, done.what, done.why)));
         }
         let name = instance.container_name(&self.marks());
@@ -250,7 +292,7 @@ impl Services {
         let wait = 1 << row.failures;
         if let Some(at) = row.failed_at.filter(|at| now_s() - at < wait) {
             let why = format!("it has ended; it is started again in {} s", wait - (now_s() - at));
-            return Ok(Some(Repair::of(instance, "waiting", Some(why))));
+            return Ok(Some(Repair::of(instance, WAITING, Some(why))));
         }
         let log = engine.logs(&there.id, LOG_KEPT).await?;
         let failures = row.failures + 1;

@@ -55,14 +55,19 @@ impl Services {
         for row in self.store.instances(&addon.id)? {
             if declared(addon, &row.instance.service).is_err() {
                 let engine = self.engines.get(&row.engine)?;
-                if let Some(there) = self.own_container(&*engine, &row).await? {
+                if let Some(there) = self.own_container(&*engine, &row.instance).await? {
                     engine.stop(&there.id, GRACE).await?;
                     engine.remove(&there.id).await?;
                 }
                 self.remove_secrets(&*engine, &row).await?;
-            } else if row.wanted == Wanted::Running {
+            } else if row.wanted == Wanted::Running && !self.has_given_back(addon, &row.instance)? {
                 let values = row.environment.as_ref().map(|sealed| self.opened(&row.instance, sealed)).transpose()?;
-                self.run(addon, &row.instance, values.as_ref(), None).await?;
+                self.stand_in_by(addon, &row.instance).await?;
+                let ran = self.run(addon, &row.instance, values.as_ref(), None).await;
+                if ran.is_err() && addon.grant.stands_in_by(&row.instance.service).is_some() {
+                    self.give_back_or_tell(&addon.id, false).await;
+                }
+                ran?;
             }
         }
         Ok(())

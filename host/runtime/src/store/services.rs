@@ -180,17 +180,19 @@ impl Store {
         })
     }
 
-    /// Addons that have anything on an engine, in the order of their ids.
+    /// Addons that have anything on an engine, or owe something to one, in the order of their ids.
     pub fn addons_with_instances(&self) -> Result<Vec<AddonId>> {
         self.read("list services", |connection| {
-            collect(connection, "SELECT DISTINCT addon FROM instance ORDER BY addon", [], |row| parsed(row, "addon"))
+            let sql = "SELECT addon FROM instance UNION SELECT addon FROM stand_in ORDER BY addon";
+            collect(connection, sql, [], |row| parsed(row, "addon"))
         })
     }
 
-    /// Engines that have anything of an addon.
+    /// Engines that have anything of an addon, or to which it owes something.
     pub fn engines_of(&self, addon: &AddonId) -> Result<Vec<String>> {
         self.read("list engines", |connection| {
-            let sql = "SELECT DISTINCT engine FROM instance WHERE addon = ?1 ORDER BY engine";
+            let sql = "SELECT engine FROM instance WHERE addon = ?1 UNION SELECT engine FROM stand_in WHERE addon = ?1
+                       ORDER BY engine";
             collect(connection, sql, [addon.to_string()], |row| row.get(0))
         })
     }

@@ -1,6 +1,6 @@
 //! The table of slots: which addon has claimed which. Whether the claim holds, the addon's state says.
 
-use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use super::Store;
 use super::rows::parsed;
@@ -16,14 +16,26 @@ CREATE TABLE slot (
 ) STRICT, WITHOUT ROWID;
 ";
 
-fn holder(connection: &Connection, slot: &str) -> rusqlite::Result<Option<(AddonId, AddonState)>> {
-    let sql = "SELECT addon.id, addon.state FROM slot JOIN addon ON addon.id = slot.addon WHERE slot.name = ?1";
-    connection.prepare_cached(sql)?.query_row([slot], |row| Ok((parsed(row, "id")?, parsed(row, "state")?))).optional()
+/// Who has claimed a slot last.
+pub(crate) struct Holder {
+    pub addon: AddonId,
+    pub state: AddonState,
+    /// It has something to be asked. Without, its services alone stand in for a container.
+    pub has_component: bool,
+}
+
+fn holder(connection: &Connection, slot: &str) -> rusqlite::Result<Option<Holder>> {
+    let sql = "SELECT addon.id, addon.state, addon.component_digest IS NOT NULL AS has_component
+               FROM slot JOIN addon ON addon.id = slot.addon WHERE slot.name = ?1";
+    let read = |row: &Row<'_>| {
+        Ok(Holder { addon: parsed(row, "id")?, state: parsed(row, "state")?, has_component: row.get("has_component")? })
+    };
+    connection.prepare_cached(sql)?.query_row([slot], read).optional()
 }
 
 impl Store {
-    /// Who has claimed a slot last, with the state it is in.
-    pub fn slot(&self, name: &str) -> Result<Option<(AddonId, AddonState)>> {
+    /// Who has claimed a slot last.
+    pub fn slot(&self, name: &str) -> Result<Option<Holder>> {
         self.read("find out who fills a slot", |connection| holder(connection, name))
     }
 
@@ -31,7 +43,9 @@ impl Store {
     pub fn claim_slot(&self, name: &str, addon: &AddonId) -> Result<std::result::Result<(), AddonId>> {
         self.write_if_ok("note who fills a slot", |transaction| {
             match holder(transaction, name)? {
-                Some((holder, state)) if holder != *addon && state.holds_slots() => return Ok(Err(holder)),
+                Some(holder) if holder.addon != *addon && holder.state.holds_slots() => {
+                    return Ok(Err(holder.addon));
+                }
                 _ => {}
             }
             let id = addon.to_string();

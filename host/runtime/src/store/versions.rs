@@ -59,6 +59,17 @@ CREATE TABLE earlier_port (
     PRIMARY KEY (addon, version, engine, host_port),
     FOREIGN KEY (addon, version) REFERENCES earlier(addon, version) ON DELETE CASCADE
 ) STRICT, WITHOUT ROWID;
+CREATE TABLE earlier_stand_in (
+    addon TEXT NOT NULL,
+    version TEXT NOT NULL,
+    service TEXT NOT NULL,
+    engine TEXT NOT NULL,
+    container TEXT NOT NULL,
+    places TEXT NOT NULL,
+    standing INTEGER NOT NULL,
+    PRIMARY KEY (addon, version),
+    FOREIGN KEY (addon, version) REFERENCES earlier(addon, version) ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
 ";
 
 /// How far the way from an earlier version has come, or the way back to it.
@@ -131,6 +142,17 @@ fn earlier(row: &Row<'_>) -> rusqlite::Result<EarlierRow> {
 
 const INSTANCE: &str = "service, resource, engine, wanted, memory_bytes, millicpus, environment";
 const PORT: &str = "engine, host_port, service, resource, container_port";
+const STAND_IN: &str = "service, engine, container, places, standing";
+/// What a version stood in for that serves again: whoever finds it goes on with that. Not where the container is another
+/// addon's by now, or where the version that is left has to give back another one first.
+const STAND_IN_AGAIN: &str = "
+INSERT INTO stand_in (addon, service, engine, container, places, standing)
+SELECT was.addon, was.service, was.engine, was.container, was.places, 1
+    FROM earlier_stand_in AS was JOIN addon ON addon.id = was.addon
+    WHERE was.addon = ?1 AND was.version = ?2 AND was.standing AND addon.state IN ('enabled', 'degraded')
+        AND NOT EXISTS (SELECT 1 FROM stand_in AS now
+            WHERE (now.addon = was.addon) <> ((now.engine, now.container) = (was.engine, was.container)))
+    ON CONFLICT (addon) DO UPDATE SET service = excluded.service, places = excluded.places, standing = 1";
 
 impl Store {
     /// The versions an addon can go back to, the one left last first.
@@ -171,7 +193,7 @@ impl Store {
                     row.left_at
                 ],
             )?;
-            for (table, columns) in [("instance", INSTANCE), ("port", PORT)] {
+            for (table, columns) in [("instance", INSTANCE), ("port", PORT), ("stand_in", STAND_IN)] {
                 transaction.execute(
                     &format!(
                         "INSERT INTO earlier_{table} (addon, version, {columns})
@@ -285,6 +307,7 @@ impl Store {
                     params![id, version],
                 )?;
             }
+            transaction.execute(STAND_IN_AGAIN, params![id, version])?;
             set_variables(transaction, &row.resources)?;
             forgive(transaction, &id)?;
             transaction.execute(

@@ -18,6 +18,8 @@ use crate::text::shown;
 pub const MESSAGE_MAX: usize = 1000;
 /// Longest word, such as the action of an event.
 const WORD_MAX: usize = 100;
+/// How much of an id Docker gives a container as a name.
+const ID_CUT: usize = 12;
 /// What engines say of what is taken, or is not as it must be, where they blame themselves: first Docker of ports, then
 /// Podman of the name of a container and of a network, of a network in use, and of a container that does not run.
 const TAKEN: [&str; 6] = [
@@ -123,13 +125,16 @@ pub fn container(found: ContainerInspectResponse) -> Option<Container> {
     let settings = found.network_settings.unwrap_or_default();
     // Before it runs a container has no ports, but it was told which it will have.
     let ports = settings.ports.filter(|ports| !ports.is_empty());
+    let id = found.id?;
     Some(Container {
-        id: found.id?,
         name: found.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         image: whole_id(found.image.unwrap_or_default()),
         labels: sorted(config.labels),
         status: found.state.map_or(Status::Other, |state| state_now(&state)),
+        aliases: aliases(settings.networks.as_ref(), &id),
         networks: addresses(settings.networks),
+        id,
+        goes_at_end: found.host_config.as_ref().and_then(|host| host.auto_remove).unwrap_or_default(),
         ports: bound(ports.or(found.host_config.and_then(|host| host.port_bindings))),
     })
 }
@@ -158,6 +163,8 @@ pub fn listed(found: ContainerSummary) -> Option<Container> {
             _ => Status::Other,
         },
         networks: addresses(found.network_settings.and_then(|settings| settings.networks)),
+        aliases: BTreeMap::new(),
+        goes_at_end: false,
         ports: in_order(found.ports.into_iter().flatten().filter_map(|port| published(&port)).collect()),
     })
 }
@@ -165,6 +172,21 @@ pub fn listed(found: ContainerSummary) -> Option<Container> {
 fn addresses(networks: Option<HashMap<String, EndpointSettings>>) -> BTreeMap<String, Option<IpAddr>> {
     let address = |endpoint: EndpointSettings| endpoint.ip_address.and_then(|ip| ip.parse().ok());
     networks.into_iter().flatten().map(|(name, endpoint)| (name, address(endpoint))).collect()
+}
+
+/// Newer versions tell what they answer to apart from what they were told. The beginning of its id is among both, which is
+/// nobody else's name.
+fn aliases(networks: Option<&HashMap<String, EndpointSettings>>, id: &str) -> BTreeMap<String, Vec<String>> {
+    let is_id = |name: &str| name.len() >= ID_CUT && id.starts_with(name);
+    let names = |endpoint: &EndpointSettings| {
+        let told = endpoint.aliases.iter().chain(&endpoint.dns_names).flatten();
+        let mut names: Vec<String> = told.filter(|name| !is_id(name)).cloned().collect();
+        names.sort();
+        names.dedup();
+        names
+    };
+    let all = networks.into_iter().flatten().map(|(network, endpoint)| (network.clone(), names(endpoint)));
+    all.filter(|(_, names)| !names.is_empty()).collect()
 }
 
 fn bound(ports: Option<PortMap>) -> Vec<Published> {

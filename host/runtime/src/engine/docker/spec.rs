@@ -13,8 +13,8 @@ use bollard::models::{
 };
 
 use crate::engine::{
-    BRIDGES, CAPABILITIES, ContainerSpec, FILES_MAX, Helper, LOG_FILE_BYTES, LOG_FILES, NetworkSpec, Reach,
-    SCRATCH_BYTES,
+    BRIDGES, CAPABILITIES, ContainerSpec, FILES_MAX, Helper, LOG_FILE_BYTES, LOG_FILES, NetworkSpec, OWN_NETWORKS,
+    Reach, SCRATCH_BYTES,
 };
 
 /// Where a helper has the volume it is made for.
@@ -22,8 +22,6 @@ pub const HELPER_MOUNT: &str = "/volume";
 
 /// The longest host name Linux takes, less one.
 const HOST_NAME_MAX: usize = 63;
-/// Networks Docker and Podman mean something else by than a network that was made: they reach the host or everything.
-const RESERVED_NETWORKS: [&str; 7] = ["bridge", "default", "host", "none", "pasta", "private", "slirp4netns"];
 
 /// Whether Docker takes this as the name of a container, network or volume, or as an id, and as nothing else. Names go
 /// into the path of a request; a part of an id is one for Docker as well.
@@ -70,7 +68,7 @@ pub fn container(spec: &ContainerSpec) -> Result<ContainerCreateBody, String> {
             return Err(format!("`{name}` is not the name of a network or volume"));
         }
     }
-    if let Some(name) = spec.networks.keys().find(|name| RESERVED_NETWORKS.contains(&name.as_str())) {
+    if let Some(name) = spec.networks.keys().find(|name| OWN_NETWORKS.contains(&name.as_str())) {
         return Err(format!("the network `{name}` is the engine's own"));
     }
     let first = spec.networks.iter().next();
