@@ -110,17 +110,24 @@ fn live(life: Vec<Together>) -> Result<(), TestCaseError> {
     let actors = Actors::new();
     let first = (0..ADDONS.len()).flat_map(|addon| [Verb::Install(addon), Verb::Enable(addon)]);
     let first = first.map(|verb| vec![Step { by: By::Embedder, verb, leaves_after: None }]);
-    let mut paper = Paper::default();
+    // What was asked at once can have come about in several ways, of which later only one may still explain what is seen.
+    let mut papers = vec![Paper::default()];
     for steps in first.chain(life) {
         let answers = at_once(&actors, &steps);
         let (addons, apps) = actors.look();
-        let Some(after) = explain(&paper, &steps, &answers, (&addons, &apps)) else {
+        let mut after: Vec<Paper> = Vec::new();
+        for paper in papers.iter().flat_map(|paper| explain(paper, &steps, &answers, (&addons, &apps))) {
+            if !after.contains(&paper) {
+                after.push(paper);
+            }
+        }
+        if after.is_empty() {
             return Err(TestCaseError::fail(format!(
-                "no order explains this.\nbefore: {paper:#?}\nasked: {steps:#?}\nanswered: {answers:#?}\nthere is now: \
+                "no order explains this.\nbefore, one of: {papers:#?}\nasked: {steps:#?}\nanswered: {answers:#?}\nthere is now: \
                  {addons:#}\n{apps:#}\n"
             )));
-        };
-        paper = after;
+        }
+        papers = after;
         for name in &ADDONS[..SECRETS] {
             let mark = actors.lab.data(&addon(name)).join("at-work");
             if mark.exists() {
@@ -148,19 +155,19 @@ fn at_once(actors: &Actors, steps: &[Step]) -> Vec<Answer> {
     })
 }
 
-/// What there is on paper after an order of the steps in which all of them answer so, where there is one that comes to what
-/// is seen.
-fn explain(before: &Paper, steps: &[Step], answers: &[Answer], seen: (&Value, &Value)) -> Option<Paper> {
+/// What there is on paper after each order of the steps in which all of them answer so, and that comes to what is seen.
+fn explain(before: &Paper, steps: &[Step], answers: &[Answer], seen: (&Value, &Value)) -> Vec<Paper> {
     let alone = steps.len() == 1;
     // What reads takes no lock, and may see what is under way: it must see nothing torn.
     let (reading, changing): (Vec<usize>, Vec<usize>) =
         (0..steps.len()).partition(|step| steps[*step].verb.only_reads() && !alone);
     if !reading.into_iter().all(|step| is_whole(&answers[step])) {
-        return None;
+        return Vec::new();
     }
-    orders(changing).into_iter().find_map(|order| {
+    let mut papers = Vec::new();
+    for order in orders(changing) {
         // One that was left has happened, or has not.
-        (0..1_u32 << order.len()).find_map(|happened| {
+        papers.extend((0..1_u32 << order.len()).filter_map(|happened| {
             let mut paper = before.clone();
             for (bit, step) in order.iter().enumerate() {
                 let (step, answer) = (&steps[*step], &answers[*step]);
@@ -170,13 +177,20 @@ fn explain(before: &Paper, steps: &[Step], answers: &[Answer], seen: (&Value, &V
                     Answer::Left => drop(paper.does(&step.verb, step.by)),
                     // Only where there is somebody to wait for.
                     Answer::Failed(code) if code == "busy" && !alone => continue,
+                    // What is being added has its variables until that has failed.
+                    Answer::Failed(code) if code == "variable-taken" && has_a_failing_add(steps) => continue,
                     answer if happens && paper.does(&step.verb, step.by) == *answer => {}
                     _ => return None,
                 }
             }
-            is_seen(&mut paper, seen).then_some(paper)
-        })
-    })
+            is_seen(&mut paper, seen).then(|| paper.in_short())
+        }));
+    }
+    papers
+}
+
+fn has_a_failing_add(steps: &[Step]) -> bool {
+    steps.iter().any(|step| matches!(step.verb, Verb::Add { note: Note::Refuse | Note::Panic, .. }))
 }
 
 fn orders(steps: Vec<usize>) -> Vec<Vec<usize>> {

@@ -13,13 +13,13 @@ pub const APPS: [&str; 2] = ["shop", "wiki"];
 pub const ALIAS: &str = "other";
 
 /// All that lasts.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Paper {
     pub addons: [Option<Addon>; 3],
     made: u32,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Addon {
     /// 1.1.0 instead of 1.0.0.
     pub later: bool,
@@ -34,7 +34,7 @@ pub struct Addon {
 /// An app, and whether under the alias.
 pub type Place = (usize, bool);
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Has {
     /// Which of all resources ever made it is.
     serial: u32,
@@ -45,7 +45,7 @@ pub struct Has {
     pub id: Option<String>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Earlier {
     format: u8,
     has: BTreeSet<u32>,
@@ -56,6 +56,22 @@ fn error(code: &str) -> Answer {
 }
 
 impl Paper {
+    /// The same, without what can make no difference any more: in which order resources were made, and which have gone.
+    pub fn in_short(mut self) -> Paper {
+        let mut serials = BTreeMap::new();
+        self.made = 0;
+        for addon in self.addons.iter_mut().flatten() {
+            for has in addon.has.values_mut() {
+                self.made = u32::try_from(serials.len()).unwrap();
+                serials.insert(std::mem::replace(&mut has.serial, self.made), self.made);
+            }
+            if let Some(earlier) = &mut addon.earlier {
+                earlier.has = earlier.has.iter().filter_map(|serial| serials.get(serial).copied()).collect();
+            }
+        }
+        self
+    }
+
     /// Carries a verb out, and says what it answers.
     pub fn does(&mut self, verb: &Verb, by: By) -> Answer {
         match verb {
@@ -193,7 +209,8 @@ impl Addon {
             return error("unknown-plan");
         }
         if let Some(has) = self.has.get_mut(&place) {
-            if has.plan != plan || has.note != note {
+            // Without a plan it is the one it has.
+            if !matches!(plan, Plan::Default) && has.plan != plan || has.note != note {
                 return error("already-added");
             }
             return if std::mem::take(&mut has.detached) { Answer::Done } else { Answer::Already };
