@@ -306,7 +306,7 @@ impl Error {
     pub fn http_status(&self) -> u16 {
         match self.kind() {
             Kind::Host if self.is_unreachable() => 503,
-            Kind::Host if matches!(self, Error::Engine(_)) => 502,
+            Kind::Host if matches!(self, Error::Engine(_) | Error::NoImage { .. }) => 502,
             Kind::NotFound => 404,
             Kind::Conflict => 409,
             Kind::Invalid => 422,
