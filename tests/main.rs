@@ -25,6 +25,8 @@ mod proxy;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]
+mod server;
+#[cfg(test)]
 mod services;
 #[cfg(test)]
 mod support;

@@ -31,6 +31,7 @@ pub fn pem(name: &str) -> PathBuf {
 
 impl MutualTls {
     /// It is `localhost`, by the authority of `authority.pem`, and lets in whom that of `clients.pem` has signed.
+    #[expect(clippy::disallowed_methods, reason = "the tests listen as an engine does")]
     pub fn before(socket: &Path) -> MutualTls {
         let serving = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = serving.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();

@@ -23,6 +23,7 @@ mod refused;
 mod remote;
 mod replaceable;
 mod secrets;
+mod served;
 mod slots;
 mod upgrade;
 

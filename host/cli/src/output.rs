@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use lodger::{Done, Error, Outcome, Problem, Step};
+use lodger::{Done, Error, HookFailed, Problem, Step};
 use serde::Serialize;
 use serde_json::json;
 
@@ -12,6 +12,12 @@ use crate::context::Context;
 /// One JSON value on stdout.
 pub fn json(value: &impl Serialize) -> anyhow::Result<()> {
     println!("{}", serde_json::to_string_pretty(value)?);
+    Ok(())
+}
+
+/// The same on one line, of a verb that goes on.
+pub fn json_line(value: &impl Serialize) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string(value)?);
     Ok(())
 }
 
@@ -43,35 +49,10 @@ pub fn table(rows: &[Vec<String>]) {
     }
 }
 
-/// A hook that was entered and did not complete; it decides the exit code.
-#[derive(Debug, thiserror::Error)]
-#[error("{message}")]
-pub struct HookFailed {
-    pub code: &'static str,
-    pub message: String,
-    pub exit_code: u8,
-    pub hint: Option<String>,
-}
-
-impl HookFailed {
-    pub fn of<T>(subject: &impl fmt::Display, hook: &str, outcome: &Outcome<T>) -> HookFailed {
-        HookFailed {
-            code: outcome.name(),
-            message: format!("`{hook}` of {subject} {outcome}"),
-            exit_code: outcome.exit_code(),
-            hint: Some(format!("`lodger logs {subject}` shows what it said")),
-        }
-    }
-}
-
 /// The verb's value, or the failure of the hook it needed.
 pub fn completed<T>(subject: &impl fmt::Display, done: Done<T>) -> Result<T, HookFailed> {
     gone_on_without(&done);
-    let hook = done.call.as_ref().map_or("hook", |call| call.hook);
-    match done.outcome {
-        Outcome::Completed(value) => Ok(value),
-        other => Err(HookFailed::of(subject, hook, &other)),
-    }
+    done.completed(subject)
 }
 
 /// What the addon could not clear up, since a hook of it has failed that the verb went on without.
@@ -117,9 +98,13 @@ struct Body<'a> {
 /// Shows an error, and returns its exit code.
 pub fn failure(context: &Context, error: &anyhow::Error) -> u8 {
     let (code, exit_code, hint, problems) = if let Some(error) = error.downcast_ref::<Error>() {
-        (error.code(), error.exit_code(), error.hint(), problems(error))
+        (error.code(), error.exit_code(), error.hint(), error.problems())
     } else if let Some(failed) = error.downcast_ref::<HookFailed>() {
         (failed.code, failed.exit_code, failed.hint.clone(), &[][..])
+    } else if let Some(lodger_server::Error::Host(error)) = error.downcast_ref() {
+        (error.code(), error.exit_code(), error.hint(), error.problems())
+    } else if let Some(error) = error.downcast_ref::<lodger_server::Error>() {
+        (error.code(), error.exit_code(), error.hint(), &[][..])
     } else if let Some(usage) = error.downcast_ref::<Usage>() {
         ("usage", 2, Some(usage.hint.clone()), &[][..])
     } else {
@@ -141,13 +126,4 @@ pub fn failure(context: &Context, error: &anyhow::Error) -> u8 {
         eprintln!("hint: {hint}");
     }
     exit_code
-}
-
-fn problems(error: &Error) -> &[Problem] {
-    match error {
-        Error::Manifest { problems } => problems,
-        Error::GrantRefused { refusals } | Error::GrantRevoked { refusals, .. } => refusals,
-        Error::Dependency { source, .. } => problems(source),
-        _ => &[],
-    }
 }

@@ -30,9 +30,11 @@ mod restore_home;
 mod resume;
 mod rollback;
 mod run;
+mod serve;
 mod set;
 mod suspend;
 mod test;
+mod token;
 mod uninstall;
 mod upgrade;
 mod url;
@@ -42,11 +44,11 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use lodger::{AddonId, AddonInfo, Done, Error, Host, Id, Resource, ResourceState};
+use lodger::{AddonId, Error, Id, Moved, Resource, ResourceNow};
 use serde_json::json;
 
 use crate::context::Context;
-use crate::output::{self, HookFailed};
+use crate::output;
 
 #[derive(clap::Subcommand)]
 pub enum Verb {
@@ -63,6 +65,8 @@ pub enum Verb {
     Calls(calls::Calls),
     Logs(logs::Logs),
     Reconcile(reconcile::Reconcile),
+    Serve(serve::Serve),
+    Token(token::Token),
     Doctor(doctor::Doctor),
     Adopt(adopt::Adopt),
     Backup(backup::Backup),
@@ -109,6 +113,8 @@ impl Verb {
             Verb::Calls(verb) => verb.run(context).await,
             Verb::Logs(verb) => verb.run(context).await,
             Verb::Reconcile(verb) => verb.run(context).await,
+            Verb::Serve(verb) => verb.run(context).await,
+            Verb::Token(verb) => verb.run(context).await,
             Verb::Doctor(verb) => verb.run(context).await,
             Verb::Adopt(verb) => verb.run(context).await,
             Verb::Backup(verb) => verb.run(context).await,
@@ -170,39 +176,13 @@ fn dry_run(context: &Context, changes: bool, what: &str) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-/// A resource that a verb has changed; or the failure of the hook, with what leads on from the state it is left in.
-fn stays(
-    host: &Host,
-    app: &Id,
-    addon: &AddonId,
-    alias: Option<&Id>,
-    done: Done<Resource>,
-) -> Result<Resource, HookFailed> {
-    output::completed(addon, done).map_err(|failed| match host.resource(app, addon, alias) {
-        Ok(left) if matches!(left.state, ResourceState::Failed(_) | ResourceState::Interrupted(_)) => {
-            let logs = failed.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
-            HookFailed { hint: Some(format!("{}{logs}", left.way_on())), ..failed }
-        }
-        _ => failed,
-    })
-}
-
 /// The answer of a verb that changes a resource.
-fn resource(context: &Context, resource: &Resource, changed: bool) -> anyhow::Result<u8> {
+fn resource(context: &Context, resource: Resource, changed: bool) -> anyhow::Result<u8> {
     if let Some(message) = resource.message.as_ref().filter(|_| changed) {
         output::say(context, message);
     }
     if context.json {
-        output::json(&json!({
-            "app": resource.app,
-            "addon": resource.addon,
-            "alias": resource.alias,
-            "id": resource.id,
-            "plan": resource.plan,
-            "state": resource.state,
-            "message": resource.message,
-            "changed": changed,
-        }))?;
+        output::json(&ResourceNow::new(resource, changed))?;
     }
     Ok(0)
 }
@@ -221,33 +201,12 @@ fn dry_run_in_order(context: &Context, id: &AddonId, would: &[AddonId], verb: &s
     Ok(0)
 }
 
-/// The answer of a verb that moves an addon to another state, perhaps after others, which are named under a key.
-fn state(
-    context: &Context,
-    host: &Host,
-    id: &AddonId,
-    changed: bool,
-    (key, first): (&str, &[AddonId]),
-    failed_open: &[String],
-) -> anyhow::Result<u8> {
+/// The answer of a verb that moves an addon to another state, perhaps after others.
+fn moved(context: &Context, moved: Moved) -> anyhow::Result<u8> {
     if context.json {
-        let info = now(host, id)?;
-        let (version, state) = (info.as_ref().map(|info| &info.version), info.as_ref().map(|info| &info.state));
-        let mut answer = json!({ "id": id, "version": version, "state": state, "changed": changed });
-        if !first.is_empty() {
-            answer.as_object_mut().map(|answer| answer.insert(key.to_owned(), json!(first)));
-        }
-        add_failed_open(&mut answer, failed_open);
-        output::json(&answer)?;
+        output::json(&moved)?;
     }
     Ok(0)
-}
-
-/// Names the hooks that a verb went on without, where there were any.
-fn add_failed_open(answer: &mut serde_json::Value, failed_open: &[String]) {
-    if !failed_open.is_empty() {
-        answer.as_object_mut().map(|answer| answer.insert("failed_open".to_owned(), json!(failed_open)));
-    }
 }
 
 fn others<'a>(addons: &'a [AddonId], id: &AddonId) -> Vec<&'a AddonId> {
@@ -256,12 +215,4 @@ fn others<'a>(addons: &'a [AddonId], id: &AddonId) -> Vec<&'a AddonId> {
 
 fn names(addons: &[&AddonId]) -> String {
     addons.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-}
-
-/// An addon after a verb on it was carried out. `None`: somebody else has uninstalled it since.
-fn now(host: &Host, id: &AddonId) -> Result<Option<AddonInfo>, Error> {
-    match host.addon(id) {
-        Err(Error::UnknownAddon(_)) => Ok(None),
-        info => info.map(Some),
-    }
 }

@@ -395,7 +395,12 @@ impl Host {
 
     /// The newest calls first; of one addon, or of all.
     pub fn calls(&self, addon: Option<&AddonId>, most: u32) -> Result<Vec<CallRow>> {
-        self.store.calls(addon, most)
+        self.store.calls(addon, None, most)
+    }
+
+    /// The same from before the call with id `before`, for whoever goes through them page by page.
+    pub fn calls_before(&self, addon: Option<&AddonId>, before: &str, most: u32) -> Result<Vec<CallRow>> {
+        self.store.calls(addon, Some(before), most)
     }
 
     /// What the addon's calls have logged, each after the call with id `after`, the oldest first: call, hook, lines.

@@ -29,6 +29,10 @@ pub enum Error {
     UnknownResource { app: Id, addon: AddonId, alias: Option<Id> },
     #[error("app `{app}` has addon `{addon}` more than once")]
     AmbiguousResource { app: Id, addon: AddonId, aliases: Vec<String> },
+    #[error("no token has the id `{}`", shown(.0, 60))]
+    UnknownToken(String),
+    #[error("`{}` is no scope", shown(.0, 80))]
+    InvalidScope(String),
     #[error("no resource has the key `{0}`")]
     UnknownKey(String),
     #[error("addon `{addon}` has no setting `{}`", shown(name, 60))]
@@ -203,6 +207,8 @@ impl Error {
             Error::UnknownResource { .. } => ("unknown-resource", NotFound),
             Error::AmbiguousResource { .. } => ("ambiguous-resource", Invalid),
             Error::UnknownKey(_) => ("unknown-key", NotFound),
+            Error::UnknownToken(_) => ("unknown-token", NotFound),
+            Error::InvalidScope(_) => ("invalid-scope", Invalid),
             Error::UnknownSetting { .. } => ("unknown-setting", NotFound),
             Error::SettingTooLong { .. } => ("setting-too-long", Invalid),
             Error::UnknownPlan { .. } => ("unknown-plan", NotFound),
@@ -296,13 +302,26 @@ impl Error {
         }
     }
 
-    pub const fn http_status(&self) -> u16 {
+    /// 502 and 503 where it is an engine that does not do its part.
+    pub fn http_status(&self) -> u16 {
         match self.kind() {
+            Kind::Host if self.is_unreachable() => 503,
+            Kind::Host if matches!(self, Error::Engine(_) | Error::NoImage { .. }) => 502,
             Kind::NotFound => 404,
             Kind::Conflict => 409,
             Kind::Invalid => 422,
             Kind::Busy => 503,
             Kind::Host => 500,
+        }
+    }
+
+    /// Each line of a manifest or policy that is in the way, where it is lines.
+    pub fn problems(&self) -> &[Problem] {
+        match self {
+            Error::Manifest { problems } => problems,
+            Error::GrantRefused { refusals } | Error::GrantRevoked { refusals, .. } => refusals,
+            Error::Dependency { source, .. } => source.problems(),
+            _ => &[],
         }
     }
 
@@ -314,6 +333,8 @@ impl Error {
             Error::UnknownApp(_) => "`lodger apps` shows the apps; `lodger add APP ADDON` makes one".to_owned(),
             Error::UnknownResource { app, .. } => format!("`lodger apps` shows what `{app}` has"),
             Error::AmbiguousResource { aliases, .. } => format!("say which with --as: {}", list(aliases)),
+            Error::UnknownToken(_) => "`lodger token list` shows the tokens".to_owned(),
+            Error::InvalidScope(_) => "scopes are read, manage, publish:NAMESPACE and app:NAME".to_owned(),
             Error::UnknownKey(_) => "`Host::add` makes resources".to_owned(),
             Error::UnknownSetting { known, .. } => format!("the manifest declares {}", list(known)),
             Error::UnknownPlan { known, .. } if known.is_empty() => "its manifest has no plans".to_owned(),

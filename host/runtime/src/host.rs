@@ -16,8 +16,11 @@
 mod record;
 mod section;
 mod services;
+mod status;
 
+pub use record::{CallSink, acting_for};
 pub use services::ServiceLog;
+pub use status::{DataUse, Readiness};
 
 use std::any::Any;
 use std::ops::ControlFlow;
@@ -70,6 +73,8 @@ pub struct Config {
     pub actor: String,
     /// Receives the progress of every call.
     pub progress: Option<ProgressSink>,
+    /// Receives the record of every call of a hook that has ended, once it is noted.
+    pub ended: Option<CallSink>,
     /// Imports and exports beyond Lodger's own.
     pub extension: Option<Extension>,
     /// The embedder's own slots, for addons that stand in for parts of its program.
@@ -84,6 +89,7 @@ impl Config {
             concurrent_calls: None,
             actor: "embedder".to_owned(),
             progress: None,
+            ended: None,
             extension: None,
             slots: Vec::new(),
         }
@@ -108,6 +114,7 @@ pub struct Host {
     holder: [u8; HOLDER_BYTES],
     actor: String,
     progress: Option<ProgressSink>,
+    ended: Option<CallSink>,
     copied: bool,
     /// A restore into this home is under way, or was cut off.
     pub(crate) restoring: AtomicBool,
@@ -185,6 +192,7 @@ impl Host {
             holder: random()?,
             actor: config.actor,
             progress: config.progress,
+            ended: config.ended,
             copied,
             restoring,
         })
@@ -268,6 +276,7 @@ impl Host {
         let next = self.policy.failure.of(hook).next(&ended.outcome, before);
         (ended.report.data_bytes, ended.report.data_files) = (data.bytes, data.files);
         let (row, call) = close(call, ended, addon, next);
+        self.keeper().tell(&row);
         self.store.log(row);
         self.count(addon, hook, next);
         Ok((call, next))
@@ -458,7 +467,7 @@ impl Host {
 
     /// What notes how calls end.
     fn keeper(&self) -> Keeper {
-        Keeper { store: self.store.clone(), home: self.home.clone() }
+        Keeper { store: self.store.clone(), home: self.home.clone(), ended: self.ended.clone() }
     }
 
     /// The counters of the data directory: as remembered while nobody else has held the lock, else counted anew. They are

@@ -4,7 +4,9 @@
 //! Start at [`Host`]: open a home, install a package, and use the verbs. The main path of a call is on one screen in
 //! `host.rs`; the README has the map of the code and the laws that hold everywhere.
 
+mod access;
 mod addons;
+mod answers;
 mod backup;
 mod bindings;
 pub mod compiler;
@@ -51,8 +53,11 @@ mod wasi_fs;
 mod wasi_http;
 mod wasi_sockets;
 
+pub use access::{Claim, NewToken, Scope, Token};
 pub use addons::{AddonInfo, CallNote, Done, Finding, Incoming, Installed, Mend, Need, SettingInfo, Severity, Step};
-
+pub use answers::{
+    Added, AddonDetails, HookFailed, LogLine, Moved, Removed, ResourceNow, Settings, Streamed, Uninstalled, VersionNow,
+};
 pub use backup::{BackedUp, IncomingHome, NotUp, Passphrase, Restored};
 pub use bindings::{
     Candidate, ChangePlanRequest, Changed, ConfigVar, HealthReport, HealthStatus, Pair, ProvisionRequest, Provisioned,
@@ -63,7 +68,7 @@ pub use error::{Error, Kind, Result};
 pub use failure::{FailurePolicies, FailurePolicy};
 pub use grant::{Grant, Line, StandIn, human_bytes};
 pub use hook::{Answer, HookName, HookRequest, ResourceRef};
-pub use host::{Access, Call, Config, Host, ServiceLog};
+pub use host::{Access, Call, CallSink, Config, DataUse, Host, Readiness, ServiceLog, acting_for};
 pub use id::{AddonId, Id, NotAnId};
 pub use lifecycle::{AddonState, ResourceState};
 pub use limits::{Deadlines, Limit, Limits};

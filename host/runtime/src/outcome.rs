@@ -108,6 +108,22 @@ impl<T> Outcome<T> {
         }
     }
 
+    /// HTTP status of a request that ends so, in the same table: 422 the addon said no, 503 it may say yes later, 400 the
+    /// stream that came with the request broke, 504 it was not done in time, and 502 whatever else an addon does wrong.
+    pub fn http_status(&self) -> u16 {
+        match self {
+            Outcome::Completed(_) => 200,
+            Outcome::Refused(refused) => match refused.code.as_str() {
+                UNAVAILABLE => 503,
+                BAD_ANSWER => 502,
+                BROKEN_STREAM => 400,
+                _ => 422,
+            },
+            Outcome::DeadlineExceeded { .. } => 504,
+            Outcome::Trapped { .. } | Outcome::LimitExceeded { .. } => 502,
+        }
+    }
+
     /// Why it did not complete, in words.
     pub fn detail(&self) -> Option<String> {
         match self {

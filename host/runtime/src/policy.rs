@@ -60,6 +60,8 @@ pub struct Policy {
     pub slots: Vec<Id>,
     /// Containers that plugins may stand in for; none by default. Each makes its slot one there is.
     pub replaceable: Vec<Replaceable>,
+    /// Digests of grants that need no acceptance of their own where nobody can be asked, as over HTTP.
+    pub preapproved: Vec<String>,
     /// Lines of the file that are looser than the built-in default, for `doctor`.
     pub looser: Vec<String>,
 }
@@ -107,6 +109,7 @@ impl Default for Policy {
             retention: Retention { snapshots: 1, calls: 10_000, call_days: 90 },
             slots: Vec::new(),
             replaceable: Vec::new(),
+            preapproved: Vec::new(),
             looser: Vec::new(),
         }
     }
@@ -146,6 +149,7 @@ struct Grant {
     network: Vec<String>,
     network_addresses: Vec<String>,
     slots: Vec<Id>,
+    preapproved: Vec<String>,
 }
 
 impl Policy {
@@ -211,6 +215,7 @@ impl Policy {
     /// network = ["api.example.com:443", "*.example.net:443"]     # what addons may reach that ask for it
     /// network_addresses = ["10.1.0.0/16"]    # to be dialled although they are not for the public
     /// slots = ["scheduler"]         # that addons may fill; none without
+    /// preapproved = ["sha256:…"]    # grants that may be installed over HTTP without being named
     /// ```
     pub fn parse(text: &str) -> Result<Policy> {
         let invalid = |message: String| Error::Policy { message };
@@ -245,6 +250,17 @@ impl Policy {
         for slot in std::mem::take(&mut file.grant.slots) {
             policy.looser.push(format!("grant.slots: `{slot}`"));
             policy.slots.push(slot);
+        }
+        for digest in std::mem::take(&mut file.grant.preapproved) {
+            let hex = digest.strip_prefix("sha256:").unwrap_or_default();
+            if hex.len() != 64 || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+                let shown = crate::text::shown(&digest, 80);
+                return Err(invalid(format!(
+                    "grant.preapproved: `{shown}` is no digest of a grant, as `lodger install --dry-run` shows it"
+                )));
+            }
+            policy.looser.push(format!("grant.preapproved: `{digest}`"));
+            policy.preapproved.push(digest);
         }
         policy.failure = FailurePolicies::read(&file.failure, &mut policy.looser).map_err(invalid)?;
         let (kept, asked) = (&mut policy.retention, file.retention);

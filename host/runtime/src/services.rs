@@ -17,6 +17,7 @@ mod ready;
 mod reconcile;
 mod secrets;
 mod stand_in;
+mod states;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -17,6 +17,7 @@ mod services;
 mod slots;
 mod stand_ins;
 mod statements;
+mod tokens;
 mod versions;
 mod volumes;
 
@@ -384,6 +385,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
             transaction.execute_batch(services::TABLES)?;
             transaction.execute_batch(slots::TABLES)?;
             transaction.execute_batch(stand_ins::TABLES)?;
+            transaction.execute_batch(tokens::TABLES)?;
             transaction.execute_batch(versions::TABLES)?;
             transaction.execute_batch(volumes::TABLES)?;
             transaction.pragma_update(None, "user_version", SCHEMA)?;

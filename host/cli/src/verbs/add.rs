@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use lodger::{Error, Id};
-use serde_json::json;
+use lodger::Id;
 
 use crate::context::Context;
 use crate::output;
@@ -39,44 +38,31 @@ impl Add {
             let (name, value) = option.split_once('=').with_context(|| format!("`{option}` is not KEY=VALUE"))?;
             options.insert(name.to_owned(), value.to_owned());
         }
-        let add =
-            lodger::Add { app: app.clone(), addon: addon.clone(), alias: alias.clone(), plan: self.plan, options };
+        let add = lodger::Add { app: app.clone(), addon: addon.clone(), alias, plan: self.plan, options };
         if self.dry_run {
             return super::dry_run(context, host.would_add(&add).await?, &format!("add {addon} to {app}"));
         }
         let done = context.watch(&format!("adding {addon} to {app}"), host.add(add)).await?;
         let created = done.changed;
         let resource = output::completed(&addon, done)?;
-        let env = match host.config(&app, &addon, alias.as_ref()).await {
-            // Somebody else has removed it since.
-            Err(Error::UnknownResource { .. }) => lodger::Env::default(),
-            env => env?,
-        };
-        for failure in &env.failures {
-            output::warn(format!("warning: no values from `{}`: {}", failure.hook, failure.message));
+        let suspended = (resource.state == lodger::ResourceState::Suspended).then(|| resource.way_on());
+        let (added, failures) = host.added(resource, created).await?;
+        for (hook, message) in failures {
+            output::warn(format!("warning: no values from `{hook}`: {message}"));
         }
         if context.json {
-            output::json(&json!({
-                "app": app,
-                "addon": addon,
-                "alias": alias,
-                "id": resource.id,
-                "plan": resource.plan,
-                "config": env.variables,
-                "created": created,
-                "message": resource.message,
-            }))?;
+            output::json(&added)?;
             return Ok(0);
         }
         let word = if created { "added" } else { "already there:" };
         output::say(context, format!("{word} {addon} for {app}"));
-        if resource.state == lodger::ResourceState::Suspended {
-            output::say(context, format!("it is suspended: {}", resource.way_on()));
+        if let Some(way_on) = suspended {
+            output::say(context, format!("it is suspended: {way_on}"));
         }
-        if let Some(message) = resource.message {
+        if let Some(message) = added.message {
             output::say(context, message);
         }
-        for name in env.variables.keys() {
+        for name in added.config.keys() {
             output::say(context, format!("  {name}"));
         }
         Ok(0)

@@ -1,6 +1,6 @@
 //! `lodger disable`.
 
-use lodger::{AddonId, Host};
+use lodger::{AddonId, Host, Moved};
 
 use crate::context::Context;
 use crate::output;
@@ -31,7 +31,7 @@ impl Disable {
         let (changed, failed_open) = (done.changed, done.failed_open.clone());
         output::completed(&id, done)?;
         say(context, &id, changed);
-        super::state(context, &host, &id, changed, ("disabled_first", &[]), &failed_open)
+        super::moved(context, Moved { failed_open, ..host.moved(&id, changed)? })
     }
 
     async fn with_dependents(&self, context: &Context, host: &Host, id: &AddonId) -> anyhow::Result<u8> {
@@ -55,7 +55,7 @@ impl Disable {
         failed_open.extend_from_slice(&step.done.failed_open);
         output::completed_step(step)?;
         say(context, id, changed);
-        super::state(context, host, id, changed, ("disabled_first", &first), &failed_open)
+        super::moved(context, Moved { disabled_first: first, failed_open, ..host.moved(id, changed)? })
     }
 }
 

@@ -4,12 +4,13 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use lodger::HookFailed;
 use serde_json::json;
 use tempfile::NamedTempFile;
 
 use crate::context::Context;
 use crate::data::Data;
-use crate::output::{self, HookFailed, Usage};
+use crate::output::{self, Usage};
 
 /// Write all that an app has of an addon to stdout or a file, for `restore`
 ///

@@ -1,5 +1,7 @@
 //! `lodger enable`.
 
+use lodger::Moved;
+
 use crate::context::Context;
 use crate::output;
 
@@ -32,6 +34,6 @@ impl Enable {
         let changed = step.done.changed;
         output::completed_step(step)?;
         output::say(context, if changed { format!("enabled {id}") } else { format!("{id} is already enabled") });
-        super::state(context, &host, &id, changed, ("enabled_first", &first), &[])
+        super::moved(context, Moved { enabled_first: first, ..host.moved(&id, changed)? })
     }
 }

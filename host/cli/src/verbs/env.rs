@@ -1,9 +1,11 @@
 //! `lodger env`: the variables of an app, asked for afresh.
 
-use lodger::{Env as Asked, Host, Id};
+use std::collections::BTreeMap;
+
+use lodger::{Host, Id};
 
 use crate::context::Context;
-use crate::output::{self, HookFailed};
+use crate::output;
 
 /// Print the variables of an app
 #[derive(clap::Args)]
@@ -29,12 +31,12 @@ enum Format {
 impl Env {
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
         let host = context.host().await?;
-        let env = ask(&host, &super::id(&self.app)?, self.partial).await?;
+        let variables = ask(&host, &super::id(&self.app)?, self.partial).await?;
         if context.json || self.format == Format::Json {
-            output::json(&env.variables)?;
+            output::json(&variables)?;
             return Ok(0);
         }
-        for (name, value) in &env.variables {
+        for (name, value) in &variables {
             output::line(match self.format {
                 Format::Export => format!("export {name}='{}'", value.replace('\'', r"'\''")),
                 _ => format!("{name}={}", dotenv(value)),
@@ -60,25 +62,11 @@ fn dotenv(value: &str) -> String {
 }
 
 /// All variables but those that a failure policy leaves out, or with `partial` what there is; every failure is told.
-pub async fn ask(host: &Host, app: &Id, partial: bool) -> anyhow::Result<Asked> {
+pub async fn ask(host: &Host, app: &Id, partial: bool) -> anyhow::Result<BTreeMap<String, String>> {
     let env = host.env(app).await?;
     for failure in &env.failures {
         let left_out = if failure.failed_open { "; left out, as the policy says" } else { "" };
         output::warn(format!("{}: `{}`: {}{left_out}", failure.addon, failure.hook, failure.message));
     }
-    let failures: Vec<_> = env.failures.iter().filter(|failure| !failure.failed_open).collect();
-    match failures.iter().map(|failure| failure.exit_code).max() {
-        Some(exit_code) if !partial => Err(HookFailed {
-            code: "env-incomplete",
-            message: format!("{} of app `{app}` gave no values", count(failures.len())),
-            exit_code,
-            hint: Some("--partial prints what there is".to_owned()),
-        }
-        .into()),
-        _ => Ok(env),
-    }
-}
-
-fn count(hooks: usize) -> String {
-    if hooks == 1 { "one hook".to_owned() } else { format!("{hooks} hooks") }
+    Ok(env.whole(app, partial)?)
 }

@@ -1,8 +1,6 @@
 //! `lodger info`.
 
-use std::collections::BTreeMap;
-
-use lodger::{AddonId, AddonInfo, Earlier, FailurePolicy, HookName, Id, Need, Resource, SettingInfo};
+use lodger::{AddonDetails, FailurePolicy, Need};
 
 use crate::context::Context;
 use crate::output;
@@ -13,42 +11,16 @@ pub struct Info {
     addon: String,
 }
 
-#[derive(serde::Serialize)]
-struct All {
-    #[serde(flatten)]
-    info: AddonInfo,
-    /// The slot it fills while it is enabled.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    replaces: Option<Id>,
-    /// Versions `lodger rollback` can go back to, the next one first.
-    earlier: Vec<Earlier>,
-    /// What must be enabled before it.
-    depends: Vec<Need>,
-    /// Installed addons that say so of it.
-    needed_by: Vec<AddonId>,
-    /// What is done when one of its hooks fails.
-    failure: BTreeMap<HookName, FailurePolicy>,
-    settings: Vec<SettingInfo>,
-    resources: Vec<Resource>,
-}
-
 impl Info {
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
         let host = context.host().await?;
         let id = host.resolve(&self.addon)?;
-        let info = host.addon(&id)?;
-        let settings = host.settings(&id).await?;
-        let earlier = host.earlier(&id)?;
-        let grant = host.explain(&id).await?;
-        let replaces = grant.replaces;
-        let failure: BTreeMap<_, _> =
-            grant.hooks.into_iter().map(|hook| (hook, host.policy().failure.of(hook))).collect();
-        let (depends, needed_by) = (host.needs_of(&id)?, host.needed_by(&id)?);
-        let used: Vec<_> = host.apps()?.into_values().flatten().filter(|resource| resource.addon == id).collect();
+        let details = host.details(&id).await?;
         if context.json {
-            output::json(&All { info, replaces, earlier, depends, needed_by, failure, settings, resources: used })?;
+            output::json(&details)?;
             return Ok(0);
         }
+        let AddonDetails { info, replaces, earlier, depends, needed_by, failure, settings, resources } = details;
         let mut rows = vec![
             vec!["addon".to_owned(), id.to_string()],
             vec!["version".to_owned(), info.version],
@@ -72,7 +44,7 @@ impl Info {
             };
             rows.push(vec![format!("setting {}", setting.name), value]);
         }
-        for resource in used {
+        for resource in resources {
             rows.push(vec![format!("app {}", resource.app), super::apps::describe(&resource)]);
         }
         output::table(&rows);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use lodger::LogLine;
+
 use crate::context::Context;
 use crate::output;
 
@@ -54,7 +56,8 @@ impl Logs {
             for call in calls {
                 for text in call.log.iter().flat_map(|log| log.lines()) {
                     if context.json {
-                        entries.push(serde_json::json!({ "call": call.id, "hook": call.hook, "line": text }));
+                        let (call, hook) = (call.id.clone(), call.hook.clone());
+                        entries.push(LogLine { call, hook, line: text.to_owned() });
                     } else {
                         output::line(format!("{} {:<12} {text}", call.id, call.hook));
                     }

@@ -31,7 +31,7 @@ impl Plan {
         }
         let done = context.watch("changing the plan", host.change_plan(&app, &addon, alias, plan)).await?;
         let changed = done.changed;
-        let resource = super::stays(&host, &app, &addon, alias, done)?;
+        let resource = done.stays(&host, &app, &addon, alias)?;
         output::say(
             context,
             if changed {
@@ -40,6 +40,6 @@ impl Plan {
                 format!("{addon} of {app} has plan {plan} already")
             },
         );
-        super::resource(context, &resource, changed)
+        super::resource(context, resource, changed)
     }
 }

@@ -1,7 +1,6 @@
 //! `lodger remove`: takes an addon from an app, and destroys what the app had of it.
 
-use lodger::{AddonId, Host, Id};
-use serde_json::json;
+use lodger::{AddonId, Host, Id, Removed};
 
 use super::consent;
 use crate::context::Context;
@@ -48,9 +47,7 @@ impl Remove {
         let word = if changed { format!("removed {addon} from {app}") } else { format!("{app} has no {addon}") };
         output::say(context, word);
         if context.json {
-            let mut answer = json!({ "app": app, "addon": addon, "alias": alias, "changed": changed });
-            super::add_failed_open(&mut answer, &failed_open);
-            output::json(&answer)?;
+            output::json(&Removed { app, addon, alias, changed, failed_open, kept_data: false })?;
         }
         Ok(0)
     }
@@ -70,9 +67,9 @@ impl Remove {
             format!("{app} no longer uses {addon}; `lodger add {app} {addon}{again}` attaches it again"),
         );
         if context.json {
-            output::json(&json!({
-                "app": app, "addon": addon, "alias": alias, "changed": done.changed, "kept_data": true,
-            }))?;
+            let (app, addon, alias) = (app.clone(), addon.clone(), alias.cloned());
+            let (changed, failed_open) = (done.changed, Vec::new());
+            output::json(&Removed { app, addon, alias, changed, failed_open, kept_data: true })?;
         }
         Ok(0)
     }

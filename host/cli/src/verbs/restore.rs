@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use serde_json::json;
+use lodger::Streamed;
 
 use crate::context::Context;
 use crate::data::Data;
@@ -52,7 +52,7 @@ impl Restore {
         let bytes = output::completed(&addon, done)?;
         output::say(context, format!("restored {addon} of {app}: {}", lodger::human_bytes(bytes)));
         if context.json {
-            output::json(&json!({ "app": app, "addon": addon, "alias": alias, "bytes": bytes }))?;
+            output::json(&Streamed { app, addon, alias, bytes })?;
         }
         Ok(0)
     }

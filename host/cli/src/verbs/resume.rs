@@ -29,9 +29,9 @@ impl Resume {
         }
         let done = context.watch("resuming", host.resume(&app, &addon, alias)).await?;
         let changed = done.changed;
-        let resource = super::stays(&host, &app, &addon, alias, done)?;
+        let resource = done.stays(&host, &app, &addon, alias)?;
         let is = if changed { "resumed" } else { "not suspended:" };
         output::say(context, format!("{is} {addon} of {app}"));
-        super::resource(context, &resource, changed)
+        super::resource(context, resource, changed)
     }
 }

@@ -1,6 +1,6 @@
 //! `lodger rollback`: back to the version before, with what it had.
 
-use serde_json::json;
+use lodger::VersionNow;
 
 use super::consent;
 use crate::context::Context;
@@ -38,8 +38,8 @@ impl Rollback {
         output::completed(&id, done)?;
         output::say(context, format!("{id} is {to} again, with what it had then"));
         if context.json {
-            let state = super::now(&host, &id)?.map(|info| info.state);
-            output::json(&json!({ "id": id, "from": from, "to": to, "state": state, "changed": true }))?;
+            let state = host.now(&id)?.map(|info| info.state);
+            output::json(&VersionNow { id, from: plan.from, to: plan.to, state, changed: true })?;
         }
         Ok(0)
     }

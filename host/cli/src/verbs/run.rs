@@ -20,11 +20,11 @@ impl Run {
     #[expect(clippy::disallowed_methods, reason = "running the operator's command is what this verb is for")]
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
         let host = context.host().await?;
-        let env = super::env::ask(&host, &super::id(&self.app)?, false).await?;
+        let variables = super::env::ask(&host, &super::id(&self.app)?, false).await?;
         // Writes what was logged; this process does not come back.
         drop(host);
         let (program, arguments) = self.command.split_first().context("no command")?;
-        let error = std::process::Command::new(program).args(arguments).envs(&env.variables).exec();
+        let error = std::process::Command::new(program).args(arguments).envs(&variables).exec();
         Err(error).with_context(|| format!("cannot run `{}`", program.to_string_lossy()))
     }
 }

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 
 use anyhow::{Context as _, bail};
-use serde_json::json;
+use lodger::Settings;
 
 use crate::context::Context;
 use crate::output;
@@ -33,13 +33,13 @@ impl Set {
                 output::say(context, format!("would set {name} of {id}"));
             } else if host.set(&id, name, value.clone()).await? {
                 output::say(context, format!("{} {name} of {id}", if value.is_some() { "set" } else { "unset" }));
-                changed.push(name);
+                changed.push(name.to_owned());
             } else {
                 output::say(context, format!("{name} of {id} is already so"));
             }
         }
         if context.json {
-            output::json(&json!({ "id": id, "changed": changed, "dry_run": self.dry_run }))?;
+            output::json(&Settings { id, changed, dry_run: self.dry_run })?;
         }
         Ok(0)
     }

@@ -1,6 +1,6 @@
 //! `lodger uninstall`: removes an addon, and its data unless told to keep it.
 
-use serde_json::json;
+use lodger::Uninstalled;
 
 use super::consent;
 use crate::context::Context;
@@ -37,7 +37,7 @@ impl Uninstall {
         let kept = if self.keep_data { "; its data is kept: install it again to use it" } else { "" };
         output::say(context, format!("uninstalled {id}{kept}"));
         if context.json {
-            output::json(&json!({ "id": id, "changed": true, "kept_data": self.keep_data }))?;
+            output::json(&Uninstalled { id, changed: true, kept_data: self.keep_data })?;
         }
         Ok(0)
     }

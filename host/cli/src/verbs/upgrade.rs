@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lodger::{Error, Grant, Upgraded};
+use lodger::{Error, Grant, Upgraded, VersionNow};
 use serde_json::json;
 
 use super::consent;
@@ -60,8 +60,8 @@ impl Upgrade {
             if changed { format!("upgraded {id} from {from} to {to}") } else { format!("{id} is already {to}") },
         );
         if context.json {
-            let state = super::now(&host, &id)?.map(|info| info.state);
-            output::json(&json!({ "id": id, "from": from, "to": to, "state": state, "changed": changed }))?;
+            let state = host.now(&id)?.map(|info| info.state);
+            output::json(&VersionNow { id, from, to, state, changed })?;
         }
         Ok(0)
     }

@@ -1,9 +1,9 @@
 //! `lodger url`.
 
-use lodger::Outcome;
+use lodger::{HookFailed, Outcome};
 
 use crate::context::Context;
-use crate::output::{self, HookFailed};
+use crate::output;
 
 /// Print where an app reaches its addon
 #[derive(clap::Args)]

@@ -43,6 +43,11 @@ impl Host {
         self.inspect_package(Package::read(path, &self.policy.package)?).await
     }
 
+    /// The same for an archive made by [`pack`](crate::pack), in memory.
+    pub async fn inspect_archive(&self, packed: &[u8]) -> Result<Incoming> {
+        self.inspect_package(Package::unpack("archive", packed, &self.policy.package)?).await
+    }
+
     pub(crate) async fn inspect_package(&self, package: Package) -> Result<Incoming> {
         let mut facts = Facts::default();
         let refused = |refusals| Error::GrantRefused { refusals };

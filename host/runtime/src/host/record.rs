@@ -14,6 +14,20 @@ use crate::store::{CallRow, Finish, ResourceEnd, Store};
 use crate::text::{redact, shown};
 use crate::tree::Size;
 
+/// Receives the records of calls that have ended; on the worker of the call, so it should be quick.
+pub type CallSink = Arc<dyn Fn(&CallRow) + Send + Sync>;
+
+tokio::task_local! {
+    static ACTOR: String;
+}
+
+/// Does `work` in the name of somebody: the calls it makes are recorded as asked for by `actor`, not by [`Config::actor`].
+///
+/// [`Config::actor`]: crate::Config::actor
+pub async fn acting_for<T>(actor: String, work: impl Future<Output = T>) -> T {
+    ACTOR.scope(actor, work).await
+}
+
 impl Host {
     pub(super) fn record(&self, addon: &Addon, hook: &str, key: Option<&str>) -> CallRow {
         CallRow {
@@ -21,7 +35,7 @@ impl Host {
             addon: addon.name.clone(),
             hook: hook.to_owned(),
             key: key.map(str::to_owned),
-            actor: self.actor.clone(),
+            actor: ACTOR.try_with(Clone::clone).unwrap_or_else(|_| self.actor.clone()),
             started_at: now_ms(),
             outcome: None,
             detail: None,
@@ -35,9 +49,17 @@ impl Host {
 pub(super) struct Keeper {
     pub store: Arc<Store>,
     pub home: Arc<Home>,
+    pub ended: Option<CallSink>,
 }
 
 impl Keeper {
+    /// Tells whoever listens that a call has ended.
+    pub fn tell(&self, row: &CallRow) {
+        if let Some(ended) = &self.ended {
+            ended(row);
+        }
+    }
+
     /// What follows from how a mutating call ended.
     pub fn finish(
         &self,

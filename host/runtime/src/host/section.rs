@@ -69,6 +69,7 @@ impl Section {
         if let Err(error) = keeper.store.finished(&row, &finish) {
             tracing::error!(call = call.id, error = &error as &dyn std::error::Error, "cannot note the end of a call");
         }
+        keeper.tell(&row);
         drop(held);
         Finished { call, next, gone: matches!(finish.resource, Some(ResourceEnd::Gone)) }
     }

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Notify;
+
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::policy::EngineAt;
@@ -10,11 +12,13 @@ use crate::policy::EngineAt;
 pub(crate) struct Engines {
     at: Vec<EngineAt>,
     connected: Mutex<BTreeMap<String, Arc<dyn Engine>>>,
+    /// Told when there is one more of them.
+    pub one_more: Arc<Notify>,
 }
 
 impl Engines {
     pub fn new(at: Vec<EngineAt>) -> Engines {
-        Engines { at, connected: Mutex::default() }
+        Engines { at, connected: Mutex::default(), one_more: Arc::default() }
     }
 
     /// Whether its ports are those of another machine.
@@ -64,6 +68,7 @@ impl Engines {
         let at = self.at.iter().find(|engine| engine.name.as_str() == name).ok_or_else(unknown)?;
         let engine = connect(at)?;
         connected.insert(name.to_owned(), engine.clone());
+        self.one_more.notify_one();
         Ok(engine)
     }
 }

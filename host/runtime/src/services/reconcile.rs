@@ -330,22 +330,29 @@ impl Services {
     }
 
     /// Listens to the engines, from when this returns; what it returns ends when one tells that a container of this home has
-    /// ended or gone. Never, where none listens.
+    /// ended or gone, or when there is another engine to listen to.
     pub async fn news(&self) -> impl Future<Output = ()> + use<> {
         let mut listening = Vec::new();
         for engine in self.engines.connected() {
             // One that does not answer now is looked at by the timer.
             listening.extend(engine.events(LABEL_HOME, &self.marks().home_label()).await);
         }
+        let one_more = self.engines.one_more.clone();
         async move {
             let mut all = futures_util::stream::select_all(listening);
-            while let Some(event) = all.next().await {
-                match event {
-                    Ok(event) if !matches!(event.action.as_str(), "die" | "destroy" | "oom" | "kill") => {}
-                    _ => return,
+            let told = async {
+                while let Some(event) = all.next().await {
+                    match event {
+                        Ok(event) if !matches!(event.action.as_str(), "die" | "destroy" | "oom" | "kill") => {}
+                        _ => return,
+                    }
                 }
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = told => {}
+                () = one_more.notified() => {}
             }
-            std::future::pending::<()>().await;
         }
     }
 }

@@ -321,8 +321,8 @@ impl Store {
         })
     }
 
-    /// The newest calls first, one that runs included; of one addon, or of all.
-    pub fn calls(&self, addon: Option<&AddonId>, most: u32) -> Result<Vec<CallRow>> {
+    /// The newest calls first, one that runs included, from before the one with the id `before`; of one addon, or of all.
+    pub fn calls(&self, addon: Option<&AddonId>, before: Option<&str>, most: u32) -> Result<Vec<CallRow>> {
         let addons = match addon {
             Some(addon) => vec![addon.clone()],
             None => self.addons()?.into_iter().map(|row| row.id).collect(),
@@ -332,10 +332,14 @@ impl Store {
             calls.extend(self.read("list calls", |connection| {
                 let running = "SELECT running FROM addon WHERE id = ?1 AND running IS NOT NULL";
                 let mut running = collect(connection, running, [addon.to_string()], |row| from_json(row, "running"))?;
-                let sql = "SELECT * FROM call WHERE addon = ?1 ORDER BY id DESC LIMIT ?2";
-                let mut found: Vec<CallRow> = collect(connection, sql, params![addon.to_string(), most], call)?;
+                // No id is as great: they are of hexadecimal digits.
+                let before = before.unwrap_or("g");
+                let sql = "SELECT * FROM call WHERE addon = ?1 AND id < ?2 ORDER BY id DESC LIMIT ?3";
+                let mut found: Vec<CallRow> = collect(connection, sql, params![addon.to_string(), before, most], call)?;
                 // It may have ended between the two looks.
-                running.retain(|running: &CallRow| found.iter().all(|ended| ended.id != running.id));
+                running.retain(|running: &CallRow| {
+                    running.id.as_str() < before && found.iter().all(|ended| ended.id != running.id)
+                });
                 found.append(&mut running);
                 Ok(found)
             })?);

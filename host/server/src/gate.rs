@@ -1,0 +1,292 @@
+//! Who may ask: where a request comes from, whose token it has, and what that token is for.
+//!
+//! A page in a browser is kept out three times over (threat 26): the name it uses for this server must be one of its own,
+//! pages of other origins are refused, and what changes something needs a content type that no form can send. Tokens come in
+//! the `Authorization` header and from nowhere else.
+
+use std::net::{IpAddr, SocketAddr};
+
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
+use axum::http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::{HeaderMap, Method};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use ipnet::IpNet;
+use lodger::{Scope, Token};
+
+use crate::Config;
+use crate::problem::{Problem, Refusal};
+use crate::shared::App;
+
+/// Requests that one client may have under way.
+const REQUESTS_OF_CLIENT: usize = 32;
+/// Longest token looked at.
+const TOKEN_MAX: usize = 200;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// Which names and peers a server has.
+pub struct Gate {
+    names: Vec<String>,
+    proxies: Vec<IpNet>,
+}
+
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
+/// Who a request is of: the peer, or whom a proxy asks for.
+#[derive(Clone, Copy)]
+pub struct Client(pub IpAddr);
+
+/// Who asks, with a token that was proved.
+#[derive(Clone)]
+pub struct Caller {
+    pub token: Token,
+}
+
+impl Caller {
+    /// For the record of calls.
+    pub fn actor(&self) -> String {
+        format!("token {}", self.token.id)
+    }
+
+    fn has(&self, scope: &Scope) -> bool {
+        self.token.scopes.contains(scope)
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Caller, Refusal> {
+        parts.extensions.get::<Caller>().cloned().ok_or(Refusal::NoToken)
+    }
+}
+
+impl Gate {
+    pub fn new(address: SocketAddr, config: &Config) -> Gate {
+        let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "[::1]".to_owned()];
+        names.push(match address.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        });
+        names.extend(config.hosts.iter().map(|name| name.to_ascii_lowercase()));
+        Gate { names, proxies: config.behind_proxy.clone() }
+    }
+
+    /// Whether it is a proxy that tokens may pass through.
+    pub fn is_proxy(&self, peer: IpAddr) -> bool {
+        self.proxies.iter().any(|net| net.contains(&peer.to_canonical()))
+    }
+
+    /// Whoever is neither on this machine nor such a proxy would send a token in clear text.
+    pub fn admits(&self, peer: IpAddr) -> bool {
+        peer.to_canonical().is_loopback() || self.is_proxy(peer)
+    }
+
+    /// Only a proxy says for whom it asks: the last that is not a proxy itself.
+    fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        if !self.is_proxy(peer) {
+            return peer;
+        }
+        let lines = headers.get_all(FORWARDED_FOR).iter().filter_map(|line| line.to_str().ok());
+        let named: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
+        let mut client = peer;
+        for address in named.iter().rev() {
+            let Ok(address) = address.parse::<IpAddr>() else { break };
+            client = address;
+            if !self.is_proxy(address) {
+                break;
+            }
+        }
+        client
+    }
+
+    fn is_name(&self, authority: &Authority) -> bool {
+        let host = authority.host().to_ascii_lowercase();
+        self.names.contains(&host) && !authority.as_str().contains('@')
+    }
+
+    /// By every name that the request has for this server.
+    fn is_for_us(&self, request: &Request) -> bool {
+        let mut hosts = request.headers().get_all(HOST).iter();
+        let host = hosts.next().and_then(|host| Authority::try_from(host.as_bytes()).ok());
+        let one = hosts.next().is_none() && host.as_ref().is_some_and(|host| self.is_name(host));
+        one && request.uri().authority().is_none_or(|authority| self.is_name(authority))
+    }
+}
+
+/// Before anything else, for whoever asks.
+pub async fn local(State(app): State<App>, mut request: Request, next: Next) -> Response {
+    let Some(Peer(peer)) = request.extensions().get::<Peer>().copied() else {
+        return Refusal::Lost.into_response();
+    };
+    let client = app.gate.client(peer, request.headers());
+    if !app.gate.is_for_us(&request) {
+        return Refusal::OtherHost.into_response();
+    }
+    if !is_own_origin(request.headers()) {
+        return Refusal::OtherOrigin.into_response();
+    }
+    let Some(counted) = app.clients.request(client, REQUESTS_OF_CLIENT) else {
+        return Refusal::TooManyRequests.into_response();
+    };
+    request.extensions_mut().insert(Client(client));
+    let mut response = next.run(request).await;
+    drop(counted);
+    // For the log.
+    response.extensions_mut().insert(Client(client));
+    response
+}
+
+/// Without an `Origin`, or with that of the name the request itself is for.
+fn is_own_origin(headers: &HeaderMap) -> bool {
+    let mut origins = headers.get_all(ORIGIN).iter();
+    let Some(origin) = origins.next() else { return true };
+    let host = headers.get(HOST).map(axum::http::HeaderValue::as_bytes).unwrap_or_default();
+    let scheme = [&b"https://"[..], b"http://"].into_iter().find_map(|scheme| origin.as_bytes().strip_prefix(scheme));
+    origins.next().is_none() && scheme.is_some_and(|origin| !host.is_empty() && origin.eq_ignore_ascii_case(host))
+}
+
+/// Only with a token whose scopes include what is asked.
+pub async fn admit(State(app): State<App>, path: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let client = parts.extensions.get::<Client>().map(|client| client.0);
+    let caller = client.ok_or(Refusal::Lost.into()).and_then(|client| proved(&app, client, &parts.headers));
+    let caller = match caller {
+        Ok(caller) => caller,
+        Err(problem) => return problem.into_response(),
+    };
+    let of_app = named_app(&mut parts, &app).await;
+    let needed = needed(&parts.method, path.as_ref().map(MatchedPath::as_str));
+    if !needed.is_met(&caller, of_app) {
+        return Refusal::OtherScope.into_response();
+    }
+    parts.extensions.insert(caller.clone());
+    let mut response = next.run(Request::from_parts(parts, body)).await;
+    response.extensions_mut().insert(caller);
+    response
+}
+
+fn proved(app: &App, client: IpAddr, headers: &HeaderMap) -> Result<Caller, Problem> {
+    let mut given = headers.get_all(AUTHORIZATION).iter();
+    let first = given.next().and_then(|value| value.to_str().ok()).and_then(|value| value.split_once(' '));
+    let (None, Some((scheme, presented))) = (given.next(), first) else { return Err(Refusal::NoToken.into()) };
+    if !scheme.eq_ignore_ascii_case("bearer") || presented.len() > TOKEN_MAX {
+        return Err(Refusal::NoToken.into());
+    }
+    let claim = app.host.claimed_token(presented.trim())?;
+    let id = claim.as_ref().map(|claim| claim.token.id.clone());
+    // Failures with one token keep nobody from using another.
+    if !app.clients.may_try(client, id.as_deref()) {
+        return Err(Refusal::TooManyTries.into());
+    }
+    let Some(claim) = claim.filter(lodger::Claim::is_proved) else {
+        app.clients.has_failed(client, id.as_deref());
+        return Err(Refusal::BadToken.into());
+    };
+    if claim.token.is_expired() {
+        return Err(Refusal::TokenExpired.into());
+    }
+    Ok(Caller { token: claim.token })
+}
+
+/// The app that the path names.
+async fn named_app(parts: &mut Parts, app: &App) -> Option<Scope> {
+    let params = RawPathParams::from_request_parts(parts, app).await.ok()?;
+    let name = params.iter().find(|(name, _)| *name == "app")?.1;
+    name.parse().ok().map(Scope::App)
+}
+
+/// What a route needs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Needed {
+    /// To see what is no secret.
+    Read,
+    /// The same of an app, which its own token may as well.
+    ReadOfApp,
+    /// To change an app, or see what it keeps in confidence.
+    App,
+    Manage,
+}
+
+/// The one table of what is whose to do. What is not in it is for those who may do everything.
+fn needed(method: &Method, path: Option<&str>) -> Needed {
+    let looks = method == Method::GET || method == Method::HEAD;
+    match path {
+        Some("/v1/apps/{app}") if looks => Needed::ReadOfApp,
+        Some("/v1/apps/{app}/env" | "/v1/apps/{app}/addons/{namespace}/{name}/url") if looks => Needed::App,
+        Some("/v1/apps/{app}/addons/{namespace}/{name}") if method == Method::PUT || method == Method::DELETE => {
+            Needed::App
+        }
+        Some("/v1/apps/{app}/addons/{namespace}/{name}/plan") if method == Method::POST => Needed::App,
+        // All that the app keeps in confidence, and more.
+        Some("/v1/apps/{app}/addons/{namespace}/{name}/dump") => Needed::Manage,
+        _ if looks => Needed::Read,
+        _ => Needed::Manage,
+    }
+}
+
+impl Needed {
+    fn is_met(self, caller: &Caller, of_app: Option<Scope>) -> bool {
+        let reads = matches!(self, Needed::Read | Needed::ReadOfApp) && caller.has(&Scope::Read);
+        let is_of_app = matches!(self, Needed::App | Needed::ReadOfApp) && of_app.is_some_and(|app| caller.has(&app));
+        reads || is_of_app || caller.has(&Scope::Manage)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(proxies: &[&str]) -> Gate {
+        let behind_proxy = proxies.iter().map(|net| net.parse().unwrap()).collect();
+        let listen: SocketAddr = "[::]:7420".parse().unwrap();
+        Gate::new(listen, &Config { listen, behind_proxy, hosts: Vec::new() })
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn only_this_machine_and_proxies_are_let_in() {
+        let (alone, behind) = (gate(&[]), gate(&["10.1.0.0/16"]));
+        for (peer, without, with) in [
+            ("127.0.0.1", true, true),
+            ("127.9.9.9", true, true),
+            ("::1", true, true),
+            ("::ffff:127.0.0.1", true, true),
+            ("10.1.2.3", false, true),
+            ("::ffff:10.1.2.3", false, true),
+            ("10.2.0.1", false, false),
+            ("2001:db8::1", false, false),
+        ] {
+            assert_eq!((alone.admits(ip(peer)), behind.admits(ip(peer))), (without, with), "{peer}");
+        }
+    }
+
+    #[test]
+    fn only_a_proxy_is_believed_whom_it_asks_for() {
+        let gate = gate(&["10.1.0.0/16"]);
+        for (peer, named, client) in [
+            ("127.0.0.1", &["192.0.2.1"][..], "127.0.0.1"),
+            ("10.1.0.1", &[], "10.1.0.1"),
+            ("10.1.0.1", &["192.0.2.1"], "192.0.2.1"),
+            // The last is what the proxy itself has seen; what is before it, anybody may have written.
+            ("10.1.0.1", &["203.0.113.9, 192.0.2.1"], "192.0.2.1"),
+            ("10.1.0.1", &["203.0.113.9", "192.0.2.1, 10.1.0.2"], "192.0.2.1"),
+            ("10.1.0.1", &["192.0.2.1, nonsense"], "10.1.0.1"),
+            ("10.1.0.1", &["10.1.0.3, 10.1.0.2"], "10.1.0.3"),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in named {
+                headers.append(FORWARDED_FOR, line.parse().unwrap());
+            }
+            assert_eq!(gate.client(ip(peer), &headers), ip(client), "{peer} {named:?}");
+        }
+    }
+}

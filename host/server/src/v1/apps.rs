@@ -1,0 +1,164 @@
+//! Apps: what each has, its variables, and the verbs on it.
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use lodger::{Add, Error, HookFailed, Id, Outcome, Removed, ResourceNow};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Answer, made, ok};
+use crate::body::{Asked, Json, OfAddon, OfApp};
+use crate::gate::Caller;
+use crate::shared::App;
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct ToAdd {
+    alias: Option<Id>,
+    plan: Option<String>,
+    options: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct ToRemove {
+    alias: Option<Id>,
+    keep_data: bool,
+}
+
+/// Which of several, where the app has the addon more than once.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Which {
+    pub alias: Option<Id>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ToPlan {
+    plan: String,
+    #[serde(default)]
+    alias: Option<Id>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+pub struct Partial {
+    partial: bool,
+}
+
+pub async fn list(State(app): State<App>, caller: Caller) -> Answer {
+    ok(&app.look(&caller, async |host| Ok(host.apps()?)).await?)
+}
+
+pub async fn resources(State(app): State<App>, caller: Caller, OfApp(name): OfApp) -> Answer {
+    let resources =
+        app.look(&caller, async move |host| Ok(host.apps()?.remove(&name).ok_or(Error::UnknownApp(name))?));
+    ok(&resources.await?)
+}
+
+pub async fn env(
+    State(app): State<App>,
+    caller: Caller,
+    OfApp(name): OfApp,
+    Asked(Partial { partial }): Asked<Partial>,
+) -> Answer {
+    ok(&app.look(&caller, async move |host| Ok(host.env(&name).await?.whole(&name, partial)?)).await?)
+}
+
+pub async fn url(
+    State(app): State<App>,
+    caller: Caller,
+    OfApp(name): OfApp,
+    OfAddon(addon): OfAddon,
+    Asked(Which { alias }): Asked<Which>,
+) -> Answer {
+    let url = app.look(&caller, async move |host| match host.url(&name, &addon, alias.as_ref()).await? {
+        Outcome::Completed(url) => Ok(url),
+        other => Err(HookFailed::of(&addon, "url", &other).into()),
+    });
+    ok(&json!({ "url": url.await? }))
+}
+
+pub async fn add(
+    State(app): State<App>,
+    caller: Caller,
+    OfApp(name): OfApp,
+    OfAddon(addon): OfAddon,
+    Json(ToAdd { alias, plan, options }): Json<ToAdd>,
+) -> Answer {
+    let added = app.change(&caller, async move |host| {
+        let done = host.add(Add { app: name, addon: addon.clone(), alias, plan, options }).await?;
+        let created = done.changed;
+        // Hooks that gave no value are in the record of calls.
+        Ok(host.added(done.completed(&addon)?, created).await?.0)
+    });
+    let added = added.await?;
+    made(added.created, &added)
+}
+
+pub async fn remove(
+    State(app): State<App>,
+    caller: Caller,
+    OfApp(name): OfApp,
+    OfAddon(addon): OfAddon,
+    Json(ToRemove { alias, keep_data }): Json<ToRemove>,
+) -> Answer {
+    let removed = app.change(&caller, async move |host| {
+        let done = if keep_data {
+            host.detach(&name, &addon, alias.as_ref()).await?
+        } else {
+            host.remove(&name, &addon, alias.as_ref()).await?
+        };
+        let (changed, failed_open) = (done.changed, done.failed_open.clone());
+        done.completed(&addon)?;
+        Ok(Removed { app: name, addon, alias, changed, failed_open, kept_data: keep_data })
+    });
+    ok(&removed.await?)
+}
+
+pub async fn plan(
+    State(app): State<App>,
+    caller: Caller,
+    OfApp(name): OfApp,
+    OfAddon(addon): OfAddon,
+    Json(ToPlan { plan, alias }): Json<ToPlan>,
+) -> Answer {
+    let now = app.change(&caller, async move |host| {
+        let done = host.change_plan(&name, &addon, alias.as_ref(), &plan).await?;
+        let changed = done.changed;
+        Ok(ResourceNow::new(done.stays(&host, &name, &addon, alias.as_ref())?, changed))
+    });
+    ok(&now.await?)
+}
+
+pub async fn suspend(
+    State(app): State<App>,
+    caller: Caller,
+    OfApp(name): OfApp,
+    OfAddon(addon): OfAddon,
+    Json(Which { alias }): Json<Which>,
+) -> Answer {
+    let now = app.change(&caller, async move |host| {
+        let done = host.suspend(&name, &addon, alias.as_ref()).await?;
+        let changed = done.changed;
+        Ok(ResourceNow::new(done.stays(&host, &name, &addon, alias.as_ref())?, changed))
+    });
+    ok(&now.await?)
+}
+
+pub async fn resume(
+    State(app): State<App>,
+    caller: Caller,
+    OfApp(name): OfApp,
+    OfAddon(addon): OfAddon,
+    Json(Which { alias }): Json<Which>,
+) -> Answer {
+    let now = app.change(&caller, async move |host| {
+        let done = host.resume(&name, &addon, alias.as_ref()).await?;
+        let changed = done.changed;
+        Ok(ResourceNow::new(done.stays(&host, &name, &addon, alias.as_ref())?, changed))
+    });
+    ok(&now.await?)
+}

@@ -1,0 +1,138 @@
+//! Whatever is asked, in whatever order, by whomever: an answer of its kind, and never that the host is at fault.
+
+use proptest::prelude::{Just, Strategy, prop_oneof};
+use proptest::sample::select;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::{Value, json};
+
+use super::{PACKAGE, Serving, packed, token};
+use crate::support::{Lab, strings};
+
+/// Names of what is there, of what could be, and of what is none.
+fn name() -> impl Strategy<Value = &'static str> {
+    select(vec!["good", "probe", "shop", "blog", "one", "nothing", "..", "%2e%2e", "A", "%00", "x%2fy", "%ff", "é"])
+}
+
+/// What there is to ask.
+const ROUTES: [(&str, &str); 26] = [
+    ("GET", "/v1/addons"),
+    ("GET", "/v1/calls"),
+    ("GET", "/v1/doctor"),
+    ("GET", "/v1/apps"),
+    ("GET", "/metrics"),
+    ("GET", "/readyz"),
+    ("POST", "/v1/reconcile"),
+    ("GET", "/v1/addons/ADDON"),
+    ("DELETE", "/v1/addons/ADDON"),
+    ("GET", "/v1/addons/ADDON/grant"),
+    ("GET", "/v1/addons/ADDON/calls"),
+    ("GET", "/v1/addons/ADDON/logs"),
+    ("POST", "/v1/addons/ADDON/enable"),
+    ("POST", "/v1/addons/ADDON/disable"),
+    ("POST", "/v1/addons/ADDON/upgrade"),
+    ("POST", "/v1/addons/ADDON/rollback"),
+    ("POST", "/v1/addons/ADDON/reconcile"),
+    ("PUT", "/v1/addons/ADDON/settings"),
+    ("GET", "/v1/apps/APP/env"),
+    ("PUT", "/v1/apps/APP/addons/ADDON"),
+    ("DELETE", "/v1/apps/APP/addons/ADDON"),
+    ("GET", "/v1/apps/APP/addons/ADDON/url"),
+    ("POST", "/v1/apps/APP/addons/ADDON/plan"),
+    ("POST", "/v1/apps/APP/addons/ADDON/suspend"),
+    ("GET", "/v1/apps/APP/addons/ADDON/dump"),
+    ("PUT", "/v1/apps/APP/addons/ADDON/restore"),
+];
+
+/// Mostly about what is there, so that most is not refused at once.
+fn method_and_path() -> impl Strategy<Value = (&'static str, String)> {
+    let addon = (name(), name()).prop_map(|(namespace, name)| format!("{namespace}/{name}"));
+    let addon = prop_oneof![5 => Just("good/probe".to_owned()), 1 => addon];
+    let app = prop_oneof![5 => Just("shop"), 1 => name()];
+    let queries = vec![
+        "?limit=1",
+        "?limit=0",
+        "?limit=-1",
+        "?cursor=",
+        "?cursor=%00",
+        "?alias=one",
+        "?alias=A",
+        "?partial=true",
+        "?accept_grant=sha256:",
+        "?%ff",
+        "?&&=",
+    ];
+    let query = prop_oneof![3 => Just(""), 1 => select(queries)];
+    let other =
+        prop_oneof![9 => Just(None), 1 => select(vec!["GET", "POST", "PUT", "DELETE", "HEAD", "PATCH"]).prop_map(Some)];
+    (select(ROUTES.to_vec()), addon, app, query, other).prop_map(|((method, path), addon, app, query, other)| {
+        let path = path.replace("ADDON", &addon).replace("APP", app);
+        (other.unwrap_or(method), format!("{path}{query}"))
+    })
+}
+
+fn body() -> impl Strategy<Value = Value> {
+    let value = || {
+        select(vec![
+            json!(null),
+            json!(true),
+            json!(false),
+            json!(-1),
+            json!(1e300),
+            json!("one"),
+            json!("large"),
+            json!(""),
+            json!("\u{202e}\u{0}"),
+            json!([]),
+            json!({}),
+            json!({ "note": "x" }),
+            json!({ "PLAIN": 1 }),
+        ])
+    };
+    let key = || select(vec!["alias", "plan", "options", "force", "keep_data", "retry", "PLAIN", "SECRET", "other"]);
+    let object = proptest::collection::vec((key(), value()), 0..3);
+    let object = object.prop_map(|pairs| pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect());
+    prop_oneof![3 => Just(json!({})), 3 => object.prop_map(Value::Object), 1 => value()]
+}
+
+#[test]
+fn is_answered_and_the_host_is_never_at_fault() {
+    let lab = Lab::new();
+    let dir = lab.well_behaved_package(|manifest| {
+        manifest["plans"] = json!([{ "name": "small" }, { "name": "large" }]);
+    });
+    let package = packed(&lab, &dir);
+    let server = Serving::start(&lab);
+    server.install_and_enable(&package, "good/probe");
+    let tokens = vec![server.token.clone(), token(&lab, "read"), token(&lab, "app:shop"), "lodger_0_0".to_owned()];
+    // Mostly one that may do everything.
+    let token = prop_oneof![9 => Just(server.token.clone()), 1 => select(tokens)];
+    let kind = prop_oneof![6 => Just("application/json"), 1 => select(vec![PACKAGE, "application/octet-stream", "text/plain"])];
+    let asked = (method_and_path(), token, kind, body());
+    let cases = if std::env::var_os("LODGER_TEST_FULL").is_some() { 5000 } else { 500 };
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let tried = runner.run(&asked, |((method, path), token, kind, body)| {
+        let more = format!("Authorization: Bearer {token}\r\nContent-Type: {kind}\r\n");
+        let reply = server.ask(method, &path, &more, body.to_string().as_bytes());
+        let of_reply = || format!("{method} {path} {kind} {body}: {} {:?}", reply.head, reply.text());
+        proptest::prop_assert!((200..500).contains(&reply.status), "{}", of_reply());
+        if reply.status >= 400 && method != "HEAD" {
+            proptest::prop_assert!(reply.head.contains("content-type: application/problem+json"), "{}", of_reply());
+            let problem = reply.json();
+            proptest::prop_assert_eq!(&problem["status"], &json!(reply.status));
+            strings(&problem).iter().for_each(|text| crate::support::assert_plain(text));
+        }
+        if reply.status == 200 && path.starts_with("/v1/addons/good/probe") && ["DELETE", "POST"].contains(&method) {
+            // For what comes next to have something to do.
+            let problem = server.install(&package, "");
+            let grant = if problem.status == 409 { problem.json()["grant"]["digest"].clone() } else { json!("") };
+            server.install(&package, grant.as_str().unwrap());
+            server.post("/v1/addons/good/probe/enable", &json!({})).is(200);
+        }
+        Ok(())
+    });
+    tried.unwrap();
+    // What was installed in between serves on, whatever became of it.
+    server.ask("GET", "/healthz", "", b"").is(200);
+    let doctor = server.get("/v1/doctor").is(200).json();
+    assert!(doctor.as_array().unwrap().iter().all(|finding| finding["severity"] != "error"), "{doctor}");
+}
