@@ -103,7 +103,7 @@ impl Registry {
         let _ = self.process.wait();
     }
 
-    /// Makes the registry lie: who asks for the manifest `digest` is given another one.
+    /// Makes the registry lie: who asks for the manifest or the blob `digest` is given another one.
     pub fn answer(&self, digest: &str, with: &str) {
         let blob = |digest: &str| {
             let hex = digest.strip_prefix("sha256:").unwrap();

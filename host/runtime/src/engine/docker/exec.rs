@@ -22,7 +22,7 @@ use crate::engine::{Exec, Executed, Result, Streams};
 /// How much of an input is read at once.
 const CHUNK: usize = 64 << 10;
 /// How long a command that was killed may take to be gone.
-const GONE: Duration = Duration::from_secs(1);
+const GONE: Duration = Duration::from_secs(2);
 
 /// A command at work. Its input ends, for the command too, when this is dropped.
 struct Command {
