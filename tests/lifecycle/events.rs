@@ -5,6 +5,7 @@ use std::fs;
 use lodger::Raised;
 use serde_json::{Value, json};
 
+use super::backup::{back_up, restore};
 use super::upgrade::{ADDON, version};
 use super::{resources, under_way};
 use crate::kill_points::{kill_at, points};
@@ -194,6 +195,7 @@ fn what_leads_out_of_trouble_and_what_is_its_own_a_listener_cannot_refuse() {
     lab.lodger(&["rollback", ADDON, "--yes"]).ok();
     lab.lodger(&["disable", ADDON, "--force"]).ok();
     lab.lodger(&["--json", "enable", ADDON]).fails_with(1, "vetoed");
+    lab.lodger(&["--json", "enable", ADDON, "--dry-run"]).fails_with(1, "vetoed");
     lab.lodger(&["uninstall", ADDON, "--yes"]).ok();
     assert_eq!(
         told(&lab, &ear),
@@ -201,6 +203,11 @@ fn what_leads_out_of_trouble_and_what_is_its_own_a_listener_cannot_refuse() {
     );
     lab.lodger(&["disable", &ear]).ok();
     lab.lodger(&["enable", &ear]).ok();
+    let later = package(&lab, "ear", &["app.*", "addon.*"]);
+    let manifest = format!("{later}/addon.json");
+    fs::write(&manifest, fs::read_to_string(&manifest).unwrap().replace("1.0.0", "1.1.0")).unwrap();
+    lab.lodger(&["upgrade", &ear, &later]).ok();
+    lab.lodger(&["rollback", &ear, "--yes"]).ok();
     lab.lodger(&["disable", &ear]).ok();
     lab.lodger(&["uninstall", &ear, "--yes"]).ok();
     assert_eq!(lab.json(&["list"]), json!([]));
@@ -265,6 +272,31 @@ fn policies_say_what_is_done_without_a_listener() {
     lab.lodger(&["enable", &ear]).ok();
     lab.lodger(&["reconcile"]).ok();
     assert_eq!(told(&lab, &ear).last().map(String::as_str), Some("app.added blog plan=small"), "but later");
+}
+
+#[test]
+fn policies_say_what_is_done_when_a_listener_does_not_take_in_what_it_is_told() {
+    let (lab, subject, ear) = heard();
+    lab.lodger(&["set", &ear, "OTHER=trap"]).ok();
+    lab.policy(&format!("{POLICY}[failure]\nafter = \"fail-open\"\n"));
+    lab.lodger(&["add", "shop", subject]).ok();
+    assert_eq!(lab.json(&["events"])[0]["listeners"][&ear], "left-out");
+    lab.policy(&format!("{POLICY}[failure]\nafter = \"retry(1)\"\n"));
+    lab.lodger(&["add", "wiki", subject]).ok();
+    assert_eq!(of(&lab, &ear, "after"), ["trapped", "trapped", "trapped"]);
+    assert_eq!(lab.json(&["events"])[0]["listeners"][&ear], "waiting");
+    lab.policy(&format!("{POLICY}[failure]\nafter = \"quarantine(4)\"\n"));
+    later(&lab);
+    lab.lodger(&["reconcile"]).ok();
+    assert_eq!(lab.json(&["info", &ear])["state"], "failed{after}");
+    later(&lab);
+    lab.lodger(&["reconcile"]).ok();
+    assert_eq!(of(&lab, &ear, "after").len(), 4, "nothing is told any more");
+    let told_before = told(&lab, &ear).len();
+    lab.lodger(&["set", &ear, "OTHER="]).ok();
+    lab.lodger(&["enable", &ear]).ok();
+    lab.lodger(&["reconcile"]).ok();
+    assert_eq!(told(&lab, &ear)[told_before..], ["app.added wiki plan=small"]);
 }
 
 #[test]
@@ -402,6 +434,19 @@ fn who_decides_is_asked_before_the_lock_is_taken() {
     answers(&lab, &ear, "veto");
     lab.lodger(&["--json", "add", "shop", subject]).fails_with(1, "vetoed");
     holding.kill();
+}
+
+#[test]
+fn a_restored_home_begins_to_listen_anew() {
+    let (lab, subject, ear) = heard();
+    lab.lodger(&["add", "shop", subject]).ok();
+    back_up(&lab);
+    let other = Lab::new();
+    other.policy(POLICY);
+    restore(&other, &fs::read(lab.path("home.backup")).unwrap()).ok();
+    assert_eq!(other.json(&["events"]), json!([]));
+    other.lodger(&["remove", "shop", subject, "--yes"]).ok();
+    assert_eq!(told(&other, &ear), ["app.added shop plan=small", "app.removed shop"], "the first with its data");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::output;
 const CONCURRENT_CALLS: u32 = 4;
 
 /// How long a verb tells events before it leaves the rest to others.
-const TELL_WITHIN: Duration = Duration::from_secs(2);
+const TELL_WITHIN: Duration = Duration::from_secs(5);
 
 /// The policy of a home.
 const POLICY: &str = "lodger.toml";
