@@ -437,6 +437,34 @@ fn who_decides_is_asked_before_the_lock_is_taken() {
 }
 
 #[test]
+fn whoever_watches_tells_what_others_and_it_itself_have_raised() {
+    let (lab, subject, ear) = heard();
+    let verb = ["add", "shop", subject];
+    let stored = points(&lab, &verb).iter().position(|point| point == "stored: note the end of a call").unwrap() + 1;
+    assert_eq!(told(&lab, &ear).len(), 1);
+    kill_at(&lab, &["add", "wiki", subject], stored);
+    assert_eq!(told(&lab, &ear).len(), 1);
+    run(async {
+        let host = lab.host().await;
+        listener_to_builds(&host, &lab).await;
+        let heard = async {
+            while told(&lab, &ear).len() < 2 {
+                tokio::task::yield_now().await;
+            }
+            host.raise(Raised { kind: "build.finished".to_owned(), ..Raised::default() }).unwrap();
+            while told(&lab, "ears/builds").is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            () = host.watch_services(None, |_| ()) => unreachable!("it watches for ever"),
+            () = heard => {}
+        }
+    });
+    assert_eq!(told(&lab, &ear)[1], "app.added wiki plan=small");
+}
+
+#[test]
 fn a_restored_home_begins_to_listen_anew() {
     let (lab, subject, ear) = heard();
     lab.lodger(&["add", "shop", subject]).ok();

@@ -33,6 +33,7 @@ use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use tokio::sync::Notify;
 
 use crate::crash;
 use crate::error::{Error, Result};
@@ -134,6 +135,7 @@ pub(crate) struct Store {
     /// Whether any addon may hear of events, and whether there was one.
     tells: bool,
     raised: AtomicBool,
+    news: Notify,
 }
 
 /// SQLite's own word for the state of the database; see [`Store::mark`].
@@ -193,8 +195,8 @@ impl Store {
             .map_err(Error::io("start the thread", "lodger-log"))?;
         let prune_each = (retention.calls / PRUNE_PART).max(PRUNE_EACH);
         let noted = AtomicU32::new(u32::from_ne_bytes(random()?) % prune_each);
-        let (reader, raised) = (Mutex::new(reader), AtomicBool::new(false));
-        Ok(Store { shared, thread: Some(thread), reader, wal_index, noted, prune_each, tells, raised })
+        let (reader, raised, news) = (Mutex::new(reader), AtomicBool::new(false), Notify::new());
+        Ok(Store { shared, thread: Some(thread), reader, wal_index, noted, prune_each, tells, raised, news })
     }
 
     /// Runs `change` in one durable transaction. `action` completes "the store could not …".

@@ -260,9 +260,22 @@ impl Host {
     }
 
     /// Reconciles for ever: when an engine tells of a container of this home, and on a timer, since engines forget to tell.
-    /// What each round has done goes to `tell`. Meanwhile disks are measured now and then, so that nothing waits for that.
+    /// What each round has done goes to `tell`. Meanwhile disks are measured now and then, so that nothing waits for that, and
+    /// those who listen are told what this host raises.
     pub async fn watch_services(&self, only: Option<&AddonId>, tell: impl Fn(Result<Vec<Repair>>)) {
-        tokio::join!(self.keep_mending(only, &tell), self.keep_measuring(only, &tell));
+        tokio::join!(self.keep_mending(only, &tell), self.keep_measuring(only, &tell), self.keep_telling(only, &tell));
+    }
+
+    /// What this host raises is told soon; what fails, and what others have raised, in the rounds of [`Host::reconcile`].
+    async fn keep_telling(&self, only: Option<&AddonId>, tell: &impl Fn(Result<Vec<Repair>>)) {
+        loop {
+            self.store.next_raised().await;
+            // It is committed by then, and others with it.
+            tokio::time::sleep(SETTLE).await;
+            if let Err(error) = Box::pin(self.tell_events(only, TELL_WITHIN)).await {
+                tell(Err(error));
+            }
+        }
     }
 
     async fn keep_measuring(&self, only: Option<&AddonId>, tell: &impl Fn(Result<Vec<Repair>>)) {

@@ -5,6 +5,7 @@
 //! again, and nothing is left out but what has failed too often, or what `[retention]` drops.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
@@ -100,14 +101,20 @@ impl Store {
         if !self.tells {
             return None;
         }
-        self.raised.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.raised.store(true, Ordering::Relaxed);
+        self.news.notify_one();
         let (id, kind, actor) = (new_call_id(), kind.to_owned(), actor.to_owned());
         Some(Event { id, kind, actor, at: now_ms(), addon: addon.map(str::to_owned), ..Event::default() })
     }
 
     /// Whether an event was raised since this was asked last.
     pub fn has_raised(&self) -> bool {
-        self.raised.swap(false, std::sync::atomic::Ordering::Relaxed)
+        self.raised.swap(false, Ordering::Relaxed)
+    }
+
+    /// Waits until one is about to be noted.
+    pub async fn next_raised(&self) {
+        self.news.notified().await;
     }
 
     /// Commits an event that comes with no change of ours.
