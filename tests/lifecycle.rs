@@ -6,6 +6,7 @@ mod consent;
 mod crash;
 mod depends;
 mod dump;
+mod events;
 mod failure;
 mod known;
 mod network;

@@ -66,6 +66,7 @@ probes! {
     host_environment => held,
     huge_answer => answers::huge_answers_are_refused_as_a_whole,
     late_write => bounds::a_stopped_call_writes_no_more,
+    listener => answers::a_listener_decides_within_bounds,
     listen_granted => network::only_connecting_is_granted,
     log_flood => bounds::the_log_is_kept_up_to_its_limit,
     malformed_ids => answers::ids_against_the_rules_are_refused_and_undone,

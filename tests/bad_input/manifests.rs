@@ -284,8 +284,8 @@ fn what_the_policy_does_not_admit_is_refused_with_the_line_to_change() {
         (
             "capabilities",
             json!({ "events": ["app.*"] }),
-            "capabilities.events",
-            "this version of lodger delivers no events",
+            "capabilities.events[0]",
+            "asks for events `app.*`, which the policy lets no addon hear of",
         ),
         (
             "capabilities",

@@ -1,8 +1,10 @@
 //! Probes that lie in what they answer, and those that answer by a fault.
 
 use std::fs;
+use std::time::Duration;
 
-use lodger::{Answer, HookRequest, Limit, Outcome};
+use lodger::{Answer, EventRecord, HookRequest, Limit, Outcome, Pair, Raised};
+use serde_json::json;
 use tokio::io::AsyncReadExt as _;
 
 use super::{PATIENT_MS, Probe, broken, refusal, schedule_request, trapped};
@@ -228,4 +230,65 @@ pub async fn a_version_is_upgraded_by_the_host_alone(name: &str) {
     let error = probe.host.call(&probe.id, HookRequest::Upgrade("0.9.0".parse().unwrap())).await.unwrap_err();
     assert_eq!(error.code(), "not-permitted");
     assert_eq!(probe.calls().last().unwrap().hook, "enable", "the guest was not entered");
+}
+
+pub async fn a_listener_decides_within_bounds(name: &str) {
+    let mut manifest = probe_manifest("listener", 60_000);
+    manifest["settings"] =
+        json!({ "SECRET": { "secret": true }, "TARGET": { "default": "" }, "OTHER": { "default": "" } });
+    manifest["capabilities"]["events"] = json!(["build.*"]);
+    let probe = Probe::with_policy(name, manifest, "[grant]\nevents = [\"build.*\"]\n").await;
+    let about = Raised { kind: "build.starting".to_owned(), changeable: vec!["plan".to_owned()], ..Raised::default() };
+    // One that is not enabled is not asked.
+    probe.host.set(&probe.id, "TARGET", Some("veto".to_owned())).await.unwrap();
+    assert_eq!(probe.host.before(about.clone()).await.unwrap().len(), 0);
+    assert_eq!(probe.enable().await.outcome, Outcome::Completed(()));
+    let ask = async |how: &str| {
+        probe.host.set(&probe.id, "TARGET", Some(how.to_owned())).await.unwrap();
+        match probe.host.before(about.clone()).await {
+            Ok(details) => Ok(details.into_iter().map(|pair| (pair.name, pair.value)).collect::<Vec<_>>()),
+            Err(error) => Err((error.code(), error.to_string())),
+        }
+    };
+    assert_eq!(ask("").await, Ok(Vec::new()));
+    assert_eq!(ask("plan=large").await, Ok(vec![("plan".to_owned(), "large".to_owned())]));
+    for how in ["trap", "hang", "refuse", "flood", "price=0"] {
+        assert_eq!(ask(how).await.map_err(|(code, _)| code), Err("listener-failed"), "{how}");
+    }
+    let (code, message) = ask("long").await.unwrap_err();
+    assert_eq!(code, "vetoed");
+    assert!((1000..1200).contains(&message.len()), "{} bytes", message.len());
+    // What has happened is told, and only what is no kind of the host's own.
+    probe.host.raise(Raised { kind: "build.finished".to_owned(), ..Raised::default() }).unwrap();
+    probe.host.tell_events(None, Duration::from_secs(60)).await.unwrap();
+    let told = fs::read_to_string(probe.lab.data(&probe.id).join("told")).unwrap();
+    assert!(told.contains("build.finished") && told.lines().count() == 1, "{told}");
+    for kind in ["app.added", "addon.enabled", "service.x", "lodger.x", "finished", "Build.finished", "build.*"] {
+        let raised = Raised { kind: kind.to_owned(), ..Raised::default() };
+        assert_eq!(probe.host.raise(raised.clone()).unwrap_err().code(), "invalid-event", "{kind}");
+        assert_eq!(probe.host.before(raised).await.unwrap_err().code(), "invalid-event", "{kind}");
+    }
+    let details = vec![Pair { name: "x".to_owned(), value: "x".repeat(5000) }];
+    let long = Raised { kind: "build.finished".to_owned(), details, ..Raised::default() };
+    assert_eq!(probe.host.raise(long).unwrap_err().code(), "invalid-event");
+    // Nobody is made to believe that something has happened.
+    let event = told_event();
+    let forged = probe.host.call(&probe.id, HookRequest::After(event)).await.unwrap_err();
+    assert_eq!(forged.code(), "hook-missing");
+}
+
+fn told_event() -> EventRecord {
+    EventRecord {
+        id: "x".to_owned(),
+        sequence: 1_000_000,
+        kind: "app.added".to_owned(),
+        at_ms: 0,
+        actor: "x".to_owned(),
+        addon: None,
+        app: None,
+        alias: None,
+        key: None,
+        service: None,
+        details: Vec::new(),
+    }
 }

@@ -118,6 +118,39 @@ fn a_crashed_service_is_started_again_later_each_time_and_its_sibling_is_left_al
 }
 
 #[test]
+fn a_service_that_crashes_and_one_that_is_given_up_are_told_of() {
+    let site = Site::with_policy("events = [\"service.*\", \"addon.degraded\", \"addon.recovered\"]\n");
+    let ear = site.install_with(json!({
+        "name": "ear", "version": "1.0.0", "component": "listener.wasm", "config_vars": [],
+        "settings": { "TARGET": { "default": "" }, "OTHER": { "default": "" } },
+        "capabilities": { "events": ["service.*", "addon.degraded", "addon.recovered"] },
+    }));
+    site.lodger(&["enable", &ear]).ok();
+    let addon = site.install("web", json!([web("one")]));
+    site.lodger(&["enable", &addon]).ok();
+    let container = site.has("containers").remove(0);
+    docker(&["kill", &container]);
+    assert_eq!(site.lab.json(&["reconcile"])[0]["what"], "started");
+    let store = rusqlite::Connection::open(site.lab.home().join("lodger.db")).unwrap();
+    store.execute("UPDATE instance SET failures = 4, failed_at = 0", []).unwrap();
+    docker(&["kill", &container]);
+    site.lodger(&["--json", "reconcile"]).exits(1);
+    site.lodger(&["reconcile", &addon, "--retry"]).ok();
+    let told = std::fs::read_to_string(site.lab.data(&ear.parse().unwrap()).join("told")).unwrap();
+    let told: Vec<Vec<&str>> = told.lines().map(|line| line.split(' ').skip(1).take(4).collect()).collect();
+    let expected = [
+        ["service.crashed", &addon, "-", "host"],
+        ["service.failed", &addon, "-", "host"],
+        ["addon.degraded", &addon, "-", "cli"],
+        ["service.crashed", &addon, "-", "host"],
+        ["addon.recovered", &addon, "-", "cli"],
+    ];
+    assert_eq!(told, expected);
+    let events = site.lab.json(&["events"]);
+    assert_eq!((&events[4]["kind"], &events[4]["service"]), (&json!("service.crashed"), &json!("one")));
+}
+
+#[test]
 fn a_port_that_was_taken_is_waited_for() {
     let site = Site::new();
     let addon = site.install("web", json!([web("one")]));

@@ -1,5 +1,6 @@
 //! What every verb is given: where the home is, how to answer, how to show progress.
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::io::IsTerminal as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -17,6 +18,9 @@ use crate::output;
 /// Calls this program makes at a time: it runs one verb.
 const CONCURRENT_CALLS: u32 = 4;
 
+/// How long a verb tells events before it leaves the rest to others.
+const TELL_WITHIN: Duration = Duration::from_secs(5);
+
 /// The policy of a home.
 const POLICY: &str = "lodger.toml";
 
@@ -31,11 +35,13 @@ pub struct Context {
     home: Option<PathBuf>,
     pub json: bool,
     progress: ProgressBar,
+    /// The home that was asked for, once it is open.
+    host: OnceCell<Arc<Host>>,
 }
 
 impl Context {
     pub fn new(home: Option<PathBuf>, json: bool) -> Context {
-        Context { home, json, progress: ProgressBar::hidden() }
+        Context { home, json, progress: ProgressBar::hidden(), host: OnceCell::new() }
     }
 
     pub fn home(&self) -> anyhow::Result<PathBuf> {
@@ -49,8 +55,21 @@ impl Context {
         Ok(data.join("lodger"))
     }
 
-    pub async fn host(&self) -> anyhow::Result<Host> {
-        self.open(self.home()?).await
+    pub async fn host(&self) -> anyhow::Result<Arc<Host>> {
+        if let Some(host) = self.host.get() {
+            return Ok(host.clone());
+        }
+        let host = Arc::new(self.open(self.home()?).await?);
+        Ok(self.host.get_or_init(|| host).clone())
+    }
+
+    /// After the verb has answered: those who listen are told what it has done. What is left over, `lodger reconcile` tells.
+    pub async fn tell_events(&self) {
+        if let Some(host) = self.host.get()
+            && let Err(error) = host.tell_raised_events(TELL_WITHIN).await
+        {
+            output::warn(format!("warning: events wait to be told: {error}"));
+        }
     }
 
     /// Opens another home than the one asked for.

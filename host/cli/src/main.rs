@@ -43,7 +43,11 @@ fn main() -> ExitCode {
 
 fn run(context: &Context, verb: Verb) -> anyhow::Result<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let ended = runtime.block_on(verb.run(context, Cli::command()));
+    let ended = runtime.block_on(async {
+        let ended = verb.run(context, Cli::command()).await;
+        context.tell_events().await;
+        ended
+    });
     // A thread may still wait for whoever is at the other end of a pipe; nobody waits for it.
     runtime.shutdown_background();
     ended

@@ -15,6 +15,7 @@ mod doctor;
 mod dump;
 mod enable;
 mod env;
+mod events;
 mod explain;
 mod info;
 mod install;
@@ -63,6 +64,7 @@ pub enum Verb {
     Explain(explain::Explain),
     Set(set::Set),
     Calls(calls::Calls),
+    Events(events::Events),
     Logs(logs::Logs),
     Reconcile(reconcile::Reconcile),
     Serve(serve::Serve),
@@ -111,6 +113,7 @@ impl Verb {
             Verb::Explain(verb) => verb.run(context).await,
             Verb::Set(verb) => verb.run(context).await,
             Verb::Calls(verb) => verb.run(context).await,
+            Verb::Events(verb) => verb.run(context).await,
             Verb::Logs(verb) => verb.run(context).await,
             Verb::Reconcile(verb) => verb.run(context).await,
             Verb::Serve(verb) => verb.run(context).await,

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::event::{ADDON_DISABLED, ADDON_ENABLED};
 use crate::grant::Grant;
 use crate::hook::{Answer, HookName, HookRequest};
 use crate::host::{Call, Host, Locked};
@@ -229,6 +230,7 @@ impl Host {
     /// Enables an addon: its `enable` hook runs, and after it apps may use it. What it needs must be enabled, as
     /// [`Host::enable_with_needs`] sees to.
     pub async fn enable(&self, id: &AddonId) -> Result<Done<()>> {
+        self.ask_enabling(id).await?;
         let locked = self.lock(id).await?;
         if locked.state.is_enabled() {
             return Ok(Done::already(()));
@@ -270,7 +272,8 @@ impl Host {
             self.start_services(&locked.addon).await?;
         }
         if !locked.addon.grant.hooks.contains(&HookName::Enable) {
-            self.store.set_addon_state(id, &AddonState::Enabled)?;
+            self.store
+                .enabled(id, self.store.event(ADDON_ENABLED, Some(&locked.addon.name), &self.actor()).as_ref())?;
             return Ok(Done::without_call(()));
         }
         let call = self.call_locked(locked, HookRequest::Enable, None).await?;
@@ -279,6 +282,7 @@ impl Host {
 
     /// Whether [`Host::enable`] would change anything; does nothing.
     pub async fn would_enable(&self, id: &AddonId) -> Result<bool> {
+        self.ask_enabling(id).await?;
         let locked = self.lock(id).await?;
         if locked.state.is_enabled() {
             return Ok(false);
@@ -334,7 +338,8 @@ impl Host {
         let id = &locked.addon.id;
         if !locked.addon.grant.hooks.contains(&HookName::Disable) {
             self.services.answer(id).await?;
-            self.store.disabled(id)?;
+            self.store
+                .disabled(id, self.store.event(ADDON_DISABLED, Some(&locked.addon.name), &self.actor()).as_ref())?;
             self.services.end(id, None, Wanted::Stopped).await?;
             return Ok(Done::without_call(()));
         }
@@ -388,7 +393,7 @@ impl Host {
             if report.status == crate::HealthStatus::Healthy);
         if healthy != (now.state == AddonState::Enabled) {
             let _locked = self.lock(id).await?;
-            self.store.note_health(id, healthy)?;
+            self.note_health(&addon, healthy)?;
         }
         Ok(Some(call))
     }

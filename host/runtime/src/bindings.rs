@@ -40,8 +40,10 @@ hooks!(backup, "backup-hooks", "wasi:io": wasmtime_wasi::p2::bindings::io);
 hooks!(health, "health-hooks");
 hooks!(scheduler, "scheduler-hooks");
 hooks!(upgrade, "upgrade-hooks");
+hooks!(events, "events-hooks");
 
 pub use config::exports::lodger::addon::config::ConfigVar;
+pub use events::exports::lodger::addon::events::{Event as EventRecord, Verdict};
 pub use health::exports::lodger::addon::health::{Report as HealthReport, Status as HealthStatus};
 pub use imports::lodger::addon::types::{Error as GuestError, Pair};
 pub use plans::exports::lodger::addon::plans::{ChangePlanRequest, Changed, ResourceInfo};

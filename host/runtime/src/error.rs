@@ -53,6 +53,12 @@ pub enum Error {
     HookMissing { addon: AddonId, hook: &'static str },
     #[error("addon `{addon}` is busy: another call holds its lock")]
     Busy { addon: AddonId },
+    #[error("addon `{addon}` does not let it be (`{kind}`): {reason}")]
+    Vetoed { addon: AddonId, kind: String, reason: String },
+    #[error("addon `{addon}` is to decide about it (`{kind}`) and could not: {how}")]
+    Listener { addon: AddonId, kind: String, how: String },
+    #[error("event `{}` {message}", shown(kind, 80))]
+    Event { kind: String, message: String },
     #[error("{calls} calls are in flight, as many as the policy allows")]
     TooManyCalls { calls: u32 },
     #[error("addon `{addon}` is used by {}", list(apps))]
@@ -218,6 +224,9 @@ impl Error {
             Error::ResourceState { .. } => ("resource-state", Conflict),
             Error::HookMissing { .. } => ("hook-missing", Conflict),
             Error::Busy { .. } => ("busy", Busy),
+            Error::Vetoed { .. } => ("vetoed", Conflict),
+            Error::Listener { .. } => ("listener-failed", Conflict),
+            Error::Event { .. } => ("invalid-event", Invalid),
             Error::TooManyCalls { .. } => ("too-many-calls", Busy),
             Error::InUse { .. } => ("in-use", Conflict),
             Error::SlotTaken { .. } => ("slot-taken", Conflict),
@@ -352,6 +361,11 @@ impl Error {
                 format!("`lodger enable {addon}` lets it try again; `lodger calls {addon}` shows how it has failed")
             }
             Error::Busy { .. } | Error::TooManyCalls { .. } => "ask again later; nothing has been done".to_owned(),
+            Error::Vetoed { addon, .. } => format!("`lodger disable {addon}` if it is not to decide"),
+            Error::Listener { addon, .. } => format!(
+                "`lodger calls {addon}` shows why; `lodger disable {addon}`, or before = \"fail-open\" under [failure] in \
+                 lodger.toml, goes on without it"
+            ),
             Error::SlotTaken { holder, .. } => format!("`lodger disable {holder}` first"),
             Error::InUse { .. } => "remove it from them first, or use --force".to_owned(),
             Error::DataKept { addon, .. } => {

@@ -58,14 +58,14 @@ impl FailurePolicy {
     const fn unfit(self, hook: HookName) -> Option<&'static str> {
         use FailurePolicy::{FailClosed, FailOpen, Quarantine, Retry};
         use HookName::{
-            ChangePlan, ConfigVars, Disable, Dump, Enable, Health, Provision, Restore, Resume, Schedule, Suspend,
-            Unprovision, Upgrade, Url,
+            After, Before, ChangePlan, ConfigVars, Disable, Dump, Enable, Health, Provision, Restore, Resume, Schedule,
+            Suspend, Unprovision, Upgrade, Url,
         };
         match (self, hook) {
             (FailClosed | Retry(_), Schedule) => Some("the built-in decides at once whenever a plugin fails"),
             (Retry(_), Dump | Restore) => Some("what went through its stream cannot be had again"),
             (FailClosed | Retry(_), _) => None,
-            (FailOpen, Disable | Unprovision | Url | ConfigVars | Schedule) => None,
+            (FailOpen, Disable | Unprovision | Url | ConfigVars | Schedule | Before | After) => None,
             (FailOpen, Enable) => Some("apps would be given an addon that is not ready for them"),
             (FailOpen, Provision) => Some("the app would be given nothing"),
             (FailOpen, ChangePlan | Suspend | Resume) => Some("the addon would not know what the app has of it"),
@@ -76,7 +76,7 @@ impl FailurePolicy {
             (
                 Quarantine(_),
                 Provision | Unprovision | Url | ConfigVars | ChangePlan | Suspend | Resume | Dump | Restore | Health
-                | Schedule,
+                | Schedule | Before | After,
             ) => None,
             (Quarantine(_), Enable | Disable) => Some("an addon of which this hook has failed is not called anyway"),
             (Quarantine(_), Upgrade) => Some("the version before is put back whenever it fails"),

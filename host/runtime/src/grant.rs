@@ -4,6 +4,7 @@
 //! does not admit is refused as a whole, with the line to change. The digest covers everything the addon may touch, so that
 //! a policy that got tighter or a component that imports more is noticed before the next call.
 
+mod events;
 mod services;
 mod slots;
 
@@ -14,9 +15,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::compiler::hex;
 use crate::env;
+use crate::event::covers;
 use crate::hook::HookName;
 use crate::id::{AddonId, Id};
-use crate::limits::{BACKUP_DEADLINE_MS, DEFAULT_DEADLINE_MS, Deadlines, Limit, Limits, SCHEDULE_DEADLINE_MS};
+use crate::limits::{
+    BACKUP_DEADLINE_MS, DEFAULT_DEADLINE_MS, Deadlines, EVENT_DEADLINE_MS, Limit, Limits, SCHEDULE_DEADLINE_MS,
+};
 use crate::manifest::{Manifest, Problem, Setting};
 use crate::outbound::Destination;
 use crate::policy::Policy;
@@ -56,6 +60,9 @@ pub struct Grant {
     pub services: Vec<ServiceGrant>,
     /// What it may reach.
     pub network: Vec<Destination>,
+    /// Events it hears of and decides about.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<String>,
     /// Imports that are denied when they are used.
     pub denied_imports: Vec<String>,
     /// The same in plain words, each with the line of manifest or policy that says so.
@@ -84,12 +91,12 @@ impl Grant {
     ) -> Result<Grant, Vec<Problem>> {
         let mut refusals = Vec::new();
         let mut lines = Vec::new();
-        refuse_what_is_not_here_yet(manifest, &mut refusals);
         let stands_in = slots::replaces(manifest, policy, facts, offers.slots, &mut refusals, &mut lines);
         let limits = limits(manifest, policy, &mut refusals, &mut lines);
         let deadlines_ms = deadlines(manifest, policy, facts, &mut refusals, &mut lines);
         config_vars(manifest, policy, &mut refusals, &mut lines);
         network(manifest, policy, &mut refusals, &mut lines);
+        events::events(manifest, policy, facts, &mut refusals, &mut lines);
         let denied_imports = imports(manifest, facts, offers.extension, &mut refusals, &mut lines);
         surroundings(manifest, &mut lines);
         let services = services::services(manifest, policy, stands_in.as_ref(), &mut refusals, &mut lines);
@@ -107,6 +114,7 @@ impl Grant {
             settings: manifest.settings.keys().cloned().collect(),
             services,
             network: manifest.network.clone(),
+            events: manifest.events.clone(),
             denied_imports,
             lines,
             digest: String::new(),
@@ -137,6 +145,8 @@ impl Grant {
             let (now, then) = (self.deadlines_ms.of(hook.name()), before.deadlines_ms.of(hook.name()));
             narrower.extend((now <= then).then(|| deadline_in_words(hook.name(), now.as_millis())));
         }
+        let heard = |pattern: &&String| before.events.iter().any(|before| covers(before, pattern));
+        narrower.extend(self.events.iter().filter(heard).map(|pattern| events::in_words(pattern)));
         for service in &self.services {
             narrower.extend(before.services.iter().flat_map(|before| service.no_more_than(before)));
         }
@@ -155,15 +165,6 @@ impl Grant {
 
 fn refusal(path: impl Into<String>, message: impl Into<String>, hint: impl Into<String>) -> Problem {
     Problem { path: path.into(), message: message.into(), hint: Some(hint.into()) }
-}
-
-/// What the manifest format has and this version of the host has not: refused, never ignored.
-fn refuse_what_is_not_here_yet(manifest: &Manifest, refusals: &mut Vec<Problem>) {
-    if !manifest.events.is_empty() {
-        let path = "capabilities.events";
-        let hint = format!("remove `{path}` from addon.json");
-        refusals.push(refusal(path, "this version of lodger delivers no events", hint));
-    }
 }
 
 fn limits(manifest: &Manifest, policy: &Policy, refusals: &mut Vec<Problem>, lines: &mut Vec<Line>) -> Limits {
@@ -258,6 +259,9 @@ fn deadlines(
             // Somebody waits for a service meanwhile, and the built-in could have decided.
             (None, asked) if *hook == HookName::Schedule => {
                 (SCHEDULE_DEADLINE_MS.min(asked.copied().unwrap_or(default)), "default".to_owned())
+            }
+            (None, asked) if matches!(hook, HookName::Before | HookName::After) => {
+                (EVENT_DEADLINE_MS.min(asked.copied().unwrap_or(default)), "default".to_owned())
             }
             (Some(&ms), _) => (ms, format!("addon.json: limits.deadlines_ms.{hook}")),
             (None, Some(&ms)) => (ms, "addon.json: limits.deadlines_ms.default".to_owned()),

@@ -6,10 +6,11 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::bindings::{
-    Candidate, ChangePlanRequest, Changed, ConfigVar, GuestError, HealthReport, ProvisionRequest, Provisioned,
-    ResourceInfo, ServiceRequest, UnprovisionRequest,
+    Candidate, ChangePlanRequest, Changed, ConfigVar, EventRecord, GuestError, HealthReport, Pair, ProvisionRequest,
+    Provisioned, ResourceInfo, ServiceRequest, UnprovisionRequest, Verdict,
 };
 use crate::env;
+use crate::event::{OPTION, are_details};
 use crate::registry::Hooks;
 use crate::sandbox::Guest;
 use crate::stream::{Inlet, Outlet};
@@ -33,10 +34,12 @@ pub enum HookName {
     Health,
     Schedule,
     Upgrade,
+    Before,
+    After,
 }
 
 impl HookName {
-    pub const ALL: [HookName; 14] = [
+    pub const ALL: [HookName; 16] = [
         HookName::Enable,
         HookName::Disable,
         HookName::Provision,
@@ -51,6 +54,8 @@ impl HookName {
         HookName::Health,
         HookName::Schedule,
         HookName::Upgrade,
+        HookName::Before,
+        HookName::After,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -69,6 +74,8 @@ impl HookName {
             HookName::Health => "health",
             HookName::Schedule => "schedule",
             HookName::Upgrade => "upgrade",
+            HookName::Before => "before",
+            HookName::After => "after",
         }
     }
 
@@ -87,8 +94,14 @@ impl HookName {
             | HookName::Suspend
             | HookName::Resume
             | HookName::Restore
-            | HookName::Upgrade => true,
-            HookName::Url | HookName::ConfigVars | HookName::Dump | HookName::Health | HookName::Schedule => false,
+            | HookName::Upgrade
+            | HookName::After => true,
+            HookName::Url
+            | HookName::ConfigVars
+            | HookName::Dump
+            | HookName::Health
+            | HookName::Schedule
+            | HookName::Before => false,
         }
     }
 }
@@ -118,6 +131,11 @@ pub enum HookRequest {
     Schedule(ServiceRequest, Vec<Candidate>),
     /// The version whose data is there. Only within [`Host::upgrade`](crate::Host::upgrade).
     Upgrade(semver::Version),
+    /// What is about to happen, and the names of the details that may be changed. As [`Host::before`](crate::Host::before)
+    /// and the verbs ask it.
+    Before(EventRecord, Vec<String>),
+    /// What has happened. Only as it is delivered.
+    After(EventRecord),
 }
 
 /// A resource as its addon knows it.
@@ -146,10 +164,12 @@ impl HookRequest {
             HookRequest::Health => HookName::Health,
             HookRequest::Schedule(..) => HookName::Schedule,
             HookRequest::Upgrade(_) => HookName::Upgrade,
+            HookRequest::Before(..) => HookName::Before,
+            HookRequest::After(_) => HookName::After,
         }
     }
 
-    /// The key of the resource it is about.
+    /// The key of the resource it is about; or the id of the event, by which calls that tell of it are known.
     pub fn key(&self) -> Option<&str> {
         match self {
             HookRequest::Provision(request) => Some(&request.key),
@@ -161,11 +181,13 @@ impl HookRequest {
             HookRequest::ChangePlan(ChangePlanRequest { of, .. })
             | HookRequest::Suspend(of)
             | HookRequest::Resume(of) => Some(&of.key),
+            HookRequest::After(event) => Some(&event.id),
             HookRequest::Enable
             | HookRequest::Disable
             | HookRequest::Health
             | HookRequest::Schedule(..)
-            | HookRequest::Upgrade(_) => None,
+            | HookRequest::Upgrade(_)
+            | HookRequest::Before(..) => None,
         }
     }
 
@@ -185,7 +207,9 @@ impl HookRequest {
             | HookRequest::Unprovision(_)
             | HookRequest::Health
             | HookRequest::Schedule(..)
-            | HookRequest::Upgrade(_) => None,
+            | HookRequest::Upgrade(_)
+            | HookRequest::Before(..)
+            | HookRequest::After(_) => None,
         }
     }
 
@@ -284,6 +308,14 @@ impl Hooks {
                 let hooks = self.upgrade.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
                 hooks.lodger_addon_upgrade().call_upgrade(store, &from.to_string()).await?.map(|()| Answer::Done)
             }
+            HookRequest::Before(event, _) => {
+                let hooks = self.events.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
+                hooks.lodger_addon_events().call_before(store, event).await?.map(Answer::Decided)
+            }
+            HookRequest::After(event) => {
+                let hooks = self.events.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
+                hooks.lodger_addon_events().call_after(store, event).await?.map(|()| Answer::Done)
+            }
         })
     }
 }
@@ -291,7 +323,7 @@ impl Hooks {
 /// What a hook that completed has answered. Its line for a person is escaped and redacted.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// `enable`, `disable`, `unprovision`, `dump`, `restore`, `upgrade`.
+    /// `enable`, `disable`, `unprovision`, `dump`, `restore`, `upgrade`, `after`.
     Done,
     Provisioned(Provisioned),
     Url(String),
@@ -301,6 +333,8 @@ pub enum Answer {
     Health(HealthReport),
     /// The name of an engine.
     Placed(String),
+    /// `before`.
+    Decided(Verdict),
 }
 
 /// Longest guest id and private value, in bytes.
@@ -318,7 +352,12 @@ impl Answer {
     pub(crate) fn accept(&self, request: &HookRequest, allowed_vars: &[String]) -> Result<(), String> {
         match (self, request) {
             (Answer::Placed(engine), HookRequest::Schedule(_, candidates)) => accept_engine(engine, candidates),
-            (Answer::Done | Answer::Changed(_) | Answer::Health(_) | Answer::Placed(_), _) => Ok(()),
+            (Answer::Decided(Verdict::Change(details)), HookRequest::Before(_, changeable)) => {
+                accept_details(details, changeable)
+            }
+            (Answer::Done | Answer::Changed(_) | Answer::Health(_) | Answer::Placed(_) | Answer::Decided(_), _) => {
+                Ok(())
+            }
             (Answer::Provisioned(made), _) => accept_provisioned(made),
             (Answer::Url(url), _) => accept_url("url", url, &[]),
             (Answer::ConfigVars(vars), _) => accept_vars(vars, allowed_vars),
@@ -331,7 +370,8 @@ impl Answer {
             Answer::Provisioned(made) => made.message.as_mut(),
             Answer::Changed(changed) => changed.message.as_mut(),
             Answer::Health(report) => report.message.as_mut(),
-            Answer::Done | Answer::Url(_) | Answer::ConfigVars(_) | Answer::Placed(_) => None,
+            Answer::Decided(Verdict::Veto(reason)) => Some(reason),
+            Answer::Done | Answer::Url(_) | Answer::ConfigVars(_) | Answer::Placed(_) | Answer::Decided(_) => None,
         }
     }
 }
@@ -341,6 +381,27 @@ fn accept_engine(engine: &str, candidates: &[Candidate]) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("schedule answered `{}`, which is not among the candidates", crate::text::shown(engine, 60)))
+}
+
+/// `option:` among the names stands for all that begin so.
+fn accept_details(details: &[Pair], changeable: &[String]) -> Result<(), String> {
+    if !are_details(details) {
+        return Err("before changes more than 64 details, or to more than they hold".to_owned());
+    }
+    let may = |name: &str| {
+        changeable.iter().any(|one| one == name || (one == OPTION && name.strip_prefix(OPTION).is_some_and(is_plain)))
+    };
+    let mut seen = BTreeSet::new();
+    for pair in details {
+        let name = crate::text::shown(&pair.name, 60);
+        if !may(&pair.name) {
+            return Err(format!("before changes `{name}`, which nobody may change"));
+        }
+        if !seen.insert(&pair.name) {
+            return Err(format!("before changes `{name}` twice"));
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn accept_provisioned(made: &Provisioned) -> Result<(), String> {

@@ -18,6 +18,7 @@ mod section;
 mod services;
 mod status;
 
+pub(crate) use record::new_call_id;
 pub use record::{CallSink, acting_for};
 pub use services::ServiceLog;
 pub use status::{DataUse, Readiness};
@@ -28,16 +29,17 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use wasmtime::Store as WasmStore;
 use wasmtime::component::InstancePre;
 
-use self::record::{Keeper, accept, close, new_call_id};
+use self::record::{Keeper, accept, close};
 use self::section::{Finished, Section, enter};
 use crate::compiler::{self, Compiler};
 use crate::error::{Error, Result};
+use crate::event::ADDON_QUARANTINED;
 use crate::failure::{Next, Tries};
 use crate::home::Home;
 use crate::hook::{Answer, HookName, HookRequest};
@@ -158,7 +160,7 @@ impl Host {
         }
         let home = Arc::new(Home::open(&config.home)?);
         let policy = home.policy()?;
-        let store = Arc::new(Store::open(&home.store_path(), policy.retention)?);
+        let store = Arc::new(Store::open(&home.store_path(), policy.retention, !policy.events.is_empty())?);
         let copied = is_copied(&store, &home)?;
         let restoring = AtomicBool::new(store.restoring()?.is_some());
         let calls_max = config.concurrent_calls.unwrap_or(policy.concurrent_calls).clamp(1, policy.concurrent_calls);
@@ -285,7 +287,13 @@ impl Host {
     /// Only a resource of the store is provisioned: what the guest makes must be found again. Unprovisioning what is not
     /// there is fine with the guest, and leaves nothing.
     fn knows(&self, addon: &AddonId, request: &HookRequest) -> Result<()> {
-        let HookRequest::Provision(asked) = request else { return Ok(()) };
+        let HookRequest::Provision(asked) = request else {
+            // What was told is noted with the call: only what has happened is told.
+            return match request.hook() {
+                HookName::After => Err(Error::HookMissing { addon: addon.clone(), hook: HookName::After.name() }),
+                _ => Ok(()),
+            };
+        };
         match self.store.resource(addon, &asked.key)? {
             None => Err(Error::UnknownKey(shown(&asked.key, 60))),
             Some(row) if lifecycle::permits_on(&row.state, HookName::Provision) => Ok(()),
@@ -354,7 +362,8 @@ impl Host {
     /// that cannot be noted: the next fault counts as well.
     fn count(&self, addon: &Addon, hook: HookName, next: Next) -> bool {
         let Next::Counts(most) = next else { return false };
-        match self.store.quarantine(&addon.id, hook, most) {
+        let event = self.store.event(ADDON_QUARANTINED, Some(&addon.name), &self.actor());
+        match self.store.quarantine(&addon.id, hook, most, event.as_ref()) {
             Ok(quarantined) => {
                 if quarantined {
                     tracing::warn!(addon = addon.name, hook = hook.name(), most, "an addon is quarantined");
@@ -412,7 +421,12 @@ impl Host {
     /// Takes the addon's lock, notes what was cut off under it before, takes back an upgrade that was, and looks at the addon
     /// as it is now.
     pub(crate) async fn lock(&self, id: &AddonId) -> Result<Locked> {
-        let held = Arc::new(self.hold(id).await?);
+        self.lock_within(id, self.policy.lock_wait).await
+    }
+
+    /// The same, for whoever has less time.
+    pub(crate) async fn lock_within(&self, id: &AddonId, wait: Duration) -> Result<Locked> {
+        let held = Arc::new(self.hold_within(id, wait).await?);
         let (mut addon, mut now) = self.registry.get_under_lock(self, id).await?;
         if now.running {
             self.store.settle(id)?;
@@ -426,8 +440,12 @@ impl Host {
 
     /// Takes the lock alone, where the addon may not be there or not be loadable.
     pub(crate) async fn hold(&self, id: &AddonId) -> Result<Held> {
+        self.hold_within(id, self.policy.lock_wait).await
+    }
+
+    async fn hold_within(&self, id: &AddonId, wait: Duration) -> Result<Held> {
         self.writable()?;
-        self.registry.lock_of(self, id).hold(id, &self.holder, self.policy.lock_wait).await
+        self.registry.lock_of(self, id).hold(id, &self.holder, wait.min(self.policy.lock_wait)).await
     }
 
     /// # Errors

@@ -15,6 +15,8 @@ mod dump;
 pub mod engine;
 mod env;
 mod error;
+mod event;
+mod events;
 mod failure;
 mod grant;
 mod guest_log;
@@ -60,11 +62,13 @@ pub use answers::{
 };
 pub use backup::{BackedUp, IncomingHome, NotUp, Passphrase, Restored};
 pub use bindings::{
-    Candidate, ChangePlanRequest, Changed, ConfigVar, HealthReport, HealthStatus, Pair, ProvisionRequest, Provisioned,
-    ResourceInfo, ServiceRequest, ServiceToPlace, UnprovisionReason, UnprovisionRequest,
+    Candidate, ChangePlanRequest, Changed, ConfigVar, EventRecord, HealthReport, HealthStatus, Pair, ProvisionRequest,
+    Provisioned, ResourceInfo, ServiceRequest, ServiceToPlace, UnprovisionReason, UnprovisionRequest, Verdict,
 };
 pub use env::is_allowed as is_variable_allowed;
 pub use error::{Error, Kind, Result};
+pub use event::{Delivery, Raised};
+pub use events::EventInfo;
 pub use failure::{FailurePolicies, FailurePolicy};
 pub use grant::{Grant, Line, StandIn, human_bytes};
 pub use hook::{Answer, HookName, HookRequest, ResourceRef};

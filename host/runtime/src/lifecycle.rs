@@ -114,7 +114,9 @@ pub fn during(hook: HookName) -> Option<AddonState> {
         | HookName::Restore
         | HookName::Health
         | HookName::Schedule
-        | HookName::Upgrade => None,
+        | HookName::Upgrade
+        | HookName::Before
+        | HookName::After => None,
     }
 }
 
@@ -141,7 +143,9 @@ pub fn after(hook: HookName, completed: bool) -> Option<AddonState> {
             | HookName::Restore
             | HookName::Health
             | HookName::Schedule
-            | HookName::Upgrade,
+            | HookName::Upgrade
+            | HookName::Before
+            | HookName::After,
             _,
         ) => None,
     }
@@ -163,7 +167,9 @@ pub fn permits_on(resource: &ResourceState, hook: HookName) -> bool {
         | HookName::Unprovision
         | HookName::Health
         | HookName::Schedule
-        | HookName::Upgrade => true,
+        | HookName::Upgrade
+        | HookName::Before
+        | HookName::After => true,
     }
 }
 
@@ -183,7 +189,9 @@ pub fn resource_during(hook: HookName) -> Option<ResourceState> {
         | HookName::Restore
         | HookName::Health
         | HookName::Schedule
-        | HookName::Upgrade => None,
+        | HookName::Upgrade
+        | HookName::Before
+        | HookName::After => None,
     }
 }
 

@@ -171,6 +171,8 @@ impl Serialize for Limits {
 pub const DEFAULT_DEADLINE_MS: u64 = 5_000;
 /// The same of the hook `schedule`, at most.
 pub const SCHEDULE_DEADLINE_MS: u64 = 1_000;
+/// The same of `before`, for which somebody waits, and of `after`, which comes with verbs of others.
+pub const EVENT_DEADLINE_MS: u64 = 1_000;
 /// The same of `dump` and `restore`, which take as long as there is something to move.
 pub const BACKUP_DEADLINE_MS: u64 = 600_000;
 /// Longest deadline a manifest may ask for when the policy does not say otherwise: one hour.

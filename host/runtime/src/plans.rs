@@ -27,16 +27,18 @@ impl Host {
         alias: Option<&Id>,
         plan: &str,
     ) -> Result<Done<Resource>> {
+        let plan = self.ask_plan(app, addon, alias, plan).await?;
         let locked = self.lock(addon).await?;
         let row = self.only(app, addon, alias)?;
-        let request = self.check_change_plan(&locked, &row, plan)?;
+        let request = self.check_change_plan(&locked, &row, &plan)?;
         self.change(&locked, row, request).await
     }
 
     /// Whether [`Host::change_plan`] would change anything; does nothing.
     pub async fn would_change_plan(&self, app: &Id, addon: &AddonId, alias: Option<&Id>, plan: &str) -> Result<bool> {
+        let plan = self.ask_plan(app, addon, alias, plan).await?;
         let locked = self.lock(addon).await?;
-        Ok(self.check_change_plan(&locked, &self.only(app, addon, alias)?, plan)?.is_some())
+        Ok(self.check_change_plan(&locked, &self.only(app, addon, alias)?, &plan)?.is_some())
     }
 
     /// Withholds what an app has of an addon: what that means is the addon's to decide. The app keeps its variables.
@@ -72,6 +74,7 @@ impl Host {
         alias: Option<&Id>,
         hook: HookName,
     ) -> Result<Done<Resource>> {
+        self.ask_state(hook, app, addon, alias).await?;
         let locked = self.lock(addon).await?;
         let row = self.only(app, addon, alias)?;
         self.suspend_or_resume_locked(&locked, row, hook).await
@@ -94,6 +97,7 @@ impl Host {
         alias: Option<&Id>,
         hook: HookName,
     ) -> Result<bool> {
+        self.ask_state(hook, app, addon, alias).await?;
         let locked = self.lock(addon).await?;
         Ok(self.check_suspend_or_resume(&locked, &self.only(app, addon, alias)?, hook)?.is_some())
     }

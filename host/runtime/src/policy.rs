@@ -58,6 +58,8 @@ pub struct Policy {
     pub retention: Retention,
     /// Slots that addons may fill; none by default.
     pub slots: Vec<Id>,
+    /// Events that addons may hear of and decide about, as kinds or `prefix.*`; none by default.
+    pub events: Vec<String>,
     /// Containers that plugins may stand in for; none by default. Each makes its slot one there is.
     pub replaceable: Vec<Replaceable>,
     /// Digests of grants that need no acceptance of their own where nobody can be asked, as over HTTP.
@@ -81,6 +83,9 @@ pub struct Retention {
     pub calls: u32,
     /// And none that is older.
     pub call_days: u32,
+    /// The same of events, whether or not they were told: so many of the newest, and none that is older.
+    pub events: u32,
+    pub event_days: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -106,8 +111,9 @@ impl Default for Policy {
             network: Vec::new(),
             network_addresses: Vec::new(),
             failure: FailurePolicies::default(),
-            retention: Retention { snapshots: 1, calls: 10_000, call_days: 90 },
+            retention: Retention { snapshots: 1, calls: 10_000, call_days: 90, events: 10_000, event_days: 90 },
             slots: Vec::new(),
+            events: Vec::new(),
             replaceable: Vec::new(),
             preapproved: Vec::new(),
             looser: Vec::new(),
@@ -134,6 +140,8 @@ struct RetentionFile {
     snapshots: Option<usize>,
     calls: Option<u32>,
     call_days: Option<u32>,
+    events: Option<u32>,
+    event_days: Option<u32>,
 }
 
 #[derive(Deserialize, Default)]
@@ -150,6 +158,7 @@ struct Grant {
     network_addresses: Vec<String>,
     slots: Vec<Id>,
     preapproved: Vec<String>,
+    events: Vec<String>,
 }
 
 impl Policy {
@@ -191,6 +200,8 @@ impl Policy {
     /// snapshots = 1                 # earlier versions of an addon kept to go back to; 0: none
     /// calls = 10000                 # of each addon, with their logs, and none older than
     /// call_days = 90
+    /// events = 10000                # and of events, whether or not they were told
+    /// event_days = 90
     ///
     /// [[engine]]
     /// name = "local"
@@ -216,6 +227,7 @@ impl Policy {
     /// network_addresses = ["10.1.0.0/16"]    # to be dialled although they are not for the public
     /// slots = ["scheduler"]         # that addons may fill; none without
     /// preapproved = ["sha256:…"]    # grants that may be installed over HTTP without being named
+    /// events = ["app.*"]            # that addons may hear of, and change or refuse beforehand; none without
     /// ```
     pub fn parse(text: &str) -> Result<Policy> {
         let invalid = |message: String| Error::Policy { message };
@@ -262,11 +274,23 @@ impl Policy {
             policy.looser.push(format!("grant.preapproved: `{digest}`"));
             policy.preapproved.push(digest);
         }
+        for pattern in std::mem::take(&mut file.grant.events) {
+            let shown = crate::text::shown(&pattern, 80);
+            if !crate::event::is_pattern(&pattern) {
+                return Err(invalid(format!(
+                    "grant.events: `{shown}` is neither a kind, such as `app.added`, nor `app.*`"
+                )));
+            }
+            policy.looser.push(format!("grant.events: `{shown}`"));
+            policy.events.push(pattern);
+        }
         policy.failure = FailurePolicies::read(&file.failure, &mut policy.looser).map_err(invalid)?;
         let (kept, asked) = (&mut policy.retention, file.retention);
         kept.snapshots = asked.snapshots.unwrap_or(kept.snapshots);
         kept.calls = asked.calls.unwrap_or(kept.calls);
         kept.call_days = asked.call_days.unwrap_or(kept.call_days);
+        kept.events = asked.events.unwrap_or(kept.events);
+        kept.event_days = asked.event_days.unwrap_or(kept.event_days);
         policy.services.take(file.grant, file.engine, file.apps, file.registry, &mut policy.looser).map_err(invalid)?;
         let replaceable = replaceable::read(file.replaceable, &policy.services.engines, &mut policy.looser);
         policy.replaceable = replaceable.map_err(invalid)?;

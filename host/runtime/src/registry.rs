@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::component::{Component, InstancePre};
 use wasmtime_wasi::filesystem::{Dir, FsPerms, OpenMode};
 
-use crate::bindings::{backup, config, health, plans, provider, scheduler, setup, upgrade, url};
+use crate::bindings::{backup, config, events, health, plans, provider, scheduler, setup, upgrade, url};
 use crate::error::{Error, Result};
 use crate::grant::{Facts, Grant, Settings};
 use crate::hook::HookName;
@@ -20,7 +20,7 @@ use crate::lock::AddonLock;
 use crate::manifest::Manifest;
 use crate::sandbox::Guest;
 use crate::slot::Offers;
-use crate::store::{AddonRow, Mark, Revision};
+use crate::store::{AddonRow, Listener, Mark, Revision};
 use crate::tree::Size;
 
 /// One addon, ready to be called.
@@ -72,6 +72,7 @@ pub(crate) struct Hooks {
     pub health: Option<health::HealthHooksPre<Guest>>,
     pub scheduler: Option<scheduler::SchedulerHooksPre<Guest>>,
     pub upgrade: Option<upgrade::UpgradeHooksPre<Guest>>,
+    pub events: Option<events::EventsHooksPre<Guest>>,
 }
 
 /// An addon as it was read, and when.
@@ -86,6 +87,8 @@ struct Known {
 pub(crate) struct Registry {
     addons: Mutex<BTreeMap<AddonId, Known>>,
     locks: Mutex<BTreeMap<AddonId, Arc<AddonLock>>>,
+    /// Who listens to events, as it was read, and when.
+    listeners: Mutex<Option<(Mark, Arc<Vec<Listener>>)>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -140,6 +143,18 @@ impl Registry {
         let known = Known { addon: addon.clone(), now: now.clone(), mark };
         lock(&self.addons).insert(id.clone(), known);
         Ok((addon, now))
+    }
+
+    /// All who listen to events. Read anew only after something has changed.
+    pub fn listeners(&self, host: &Host) -> Result<Arc<Vec<Listener>>> {
+        let mark = host.store.mark();
+        match &*lock(&self.listeners) {
+            Some((then, listeners)) if Some(*then) == mark => return Ok(listeners.clone()),
+            _ => {}
+        }
+        let listeners = Arc::new(host.store.listeners()?);
+        *lock(&self.listeners) = mark.map(|mark| (mark, listeners.clone()));
+        Ok(listeners)
     }
 
     pub fn forget(&self, id: &AddonId) {
@@ -232,6 +247,7 @@ const INTERFACES: &[(&str, &[HookName])] = &[
     ("lodger:addon/health@0.1.0", &[HookName::Health]),
     ("lodger:addon/scheduler@0.1.0", &[HookName::Schedule]),
     ("lodger:addon/upgrade@0.1.0", &[HookName::Upgrade]),
+    ("lodger:addon/events@0.1.0", &[HookName::Before, HookName::After]),
 ];
 
 fn facts(name: &str, component: &Component, offers: &Offers<'_>) -> Result<Facts> {
@@ -262,7 +278,8 @@ fn facts(name: &str, component: &Component, offers: &Offers<'_>) -> Result<Facts
             component: name.to_owned(),
             message: "exports no hook interface of lodger:addon".to_owned(),
             hint: Some(
-                "export at least one of setup, provider, url, config, plans, backup, health, scheduler, upgrade (wit/)"
+                "export at least one of setup, provider, url, config, plans, backup, health, scheduler, upgrade, events \
+                 (wit/)"
                     .to_owned(),
             ),
         });
@@ -299,6 +316,7 @@ impl Hooks {
             health: has(HookName::Health).then(|| health::HealthHooksPre::new(of())).transpose()?,
             scheduler: has(HookName::Schedule).then(|| scheduler::SchedulerHooksPre::new(of())).transpose()?,
             upgrade: has(HookName::Upgrade).then(|| upgrade::UpgradeHooksPre::new(of())).transpose()?,
+            events: has(HookName::Before).then(|| events::EventsHooksPre::new(of())).transpose()?,
         })
     }
 }

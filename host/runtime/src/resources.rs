@@ -8,6 +8,7 @@ use crate::addons::Done;
 use crate::bindings::{Pair, ProvisionRequest, UnprovisionRequest};
 use crate::env;
 use crate::error::{Error, Result};
+use crate::event::{APP_ATTACHED, APP_DETACHED, Event};
 use crate::failure::FailurePolicy;
 use crate::grant::Grant;
 use crate::hook::{Answer, HookName, HookRequest, ResourceRef};
@@ -131,6 +132,7 @@ impl Host {
     /// Adds an addon to an app: `provision` runs, and what it may have done is undone when it fails in any way but its own
     /// refusal.
     pub async fn add(&self, add: Add) -> Result<Done<Resource>> {
+        let add = self.ask_adding(add).await?;
         let locked = self.lock(&add.addon).await?;
         let row = self.check_add(&locked, &add)?;
         if is_there(&row.state) {
@@ -138,7 +140,8 @@ impl Host {
         }
         if row.state == ResourceState::Detached {
             self.services.resume(&locked.addon, &row.key).await?;
-            self.store.set_resource_state(&row.key, &ResourceState::Active)?;
+            let event = self.resource_event(APP_ATTACHED, &row);
+            self.store.set_resource_state(&row.key, &ResourceState::Active, event.as_ref())?;
             return Ok(Done::without_call(Resource { state: ResourceState::Active, ..row.into() }));
         }
         self.provision(&locked, row).await
@@ -169,8 +172,9 @@ impl Host {
 
     /// Whether [`Host::add`] would change anything; does nothing.
     pub async fn would_add(&self, add: &Add) -> Result<bool> {
+        let add = self.ask_adding(add.clone()).await?;
         let locked = self.lock(&add.addon).await?;
-        Ok(!is_there(&self.check_add(&locked, add)?.state))
+        Ok(!is_there(&self.check_add(&locked, &add)?.state))
     }
 
     /// The resource as it would be: the one already there, one to try again, or a new one.
@@ -229,7 +233,8 @@ impl Host {
             ResourceState::Detached => Ok(Done::already(())),
             ResourceState::Active => {
                 self.services.end(addon, Some(&row.key), Wanted::Stopped).await?;
-                self.store.set_resource_state(&row.key, &ResourceState::Detached)?;
+                let event = self.resource_event(APP_DETACHED, &row);
+                self.store.set_resource_state(&row.key, &ResourceState::Detached, event.as_ref())?;
                 Ok(Done::without_call(()))
             }
             _ => Err(in_state(row)),
@@ -253,7 +258,11 @@ impl Host {
         Ok(Done::by_or_without(HookName::Unprovision, &row.addon, call))
     }
 
-    fn find(&self, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<Option<ResourceRow>> {
+    fn resource_event(&self, kind: &str, row: &ResourceRow) -> Option<Event> {
+        self.store.event(kind, Some(&row.addon.to_string()), &self.actor()).map(|event| event.about(&row.key))
+    }
+
+    pub(crate) fn find(&self, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<Option<ResourceRow>> {
         let of_app = self.store.resources_of_app(app)?;
         Ok(of_app.into_iter().find(|row| row.addon == *addon && row.alias.as_ref() == alias))
     }
@@ -307,7 +316,12 @@ impl Host {
             HookName::Disable => HookRequest::Disable,
             HookName::Health => HookRequest::Health,
             // About no resource, or with a stream of the caller's: not what the host can repeat.
-            HookName::Schedule | HookName::Upgrade | HookName::Dump | HookName::Restore => {
+            HookName::Schedule
+            | HookName::Upgrade
+            | HookName::Dump
+            | HookName::Restore
+            | HookName::Before
+            | HookName::After => {
                 return Err(Error::HookMissing { addon: addon.clone(), hook: hook.name() });
             }
             HookName::Url => HookRequest::Url(self.reference(&row)?),

@@ -162,7 +162,7 @@ impl Services {
         let done = self.converge(&*engine, &row, &rendered, there.as_ref()).await?;
         if let Err(error) = self.wait_ready(&*engine, addon, service, &row).await {
             if let Error::ServiceNotReady { log, .. } = &error {
-                self.store.note_failure(instance, 0, None, Some(log))?;
+                self.store.note_failure(instance, 0, None, Some(log), None)?;
             }
             // What was started for this and is not ready serves nobody. What ran before may serve others, and stays.
             if done.is_some() {

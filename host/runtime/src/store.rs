@@ -10,6 +10,7 @@
 //!
 //! Power-loss order: WAL with `synchronous=FULL` makes a commit durable before it is reported; a torn one never happened.
 
+mod events;
 mod failures;
 mod restored;
 mod rows;
@@ -25,13 +26,14 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use tokio::sync::Notify;
 
 use crate::crash;
 use crate::error::{Error, Result};
@@ -40,13 +42,14 @@ use crate::host::now_ms;
 use crate::key::random;
 use crate::policy::Retention;
 
+pub(crate) use events::{End, Listener, Told};
 pub(crate) use restored::{NewAddon, NewInstance, Ports};
 pub use rows::CallRow;
 pub(crate) use rows::{AddonRow, Finish, ResourceEnd, ResourceRow, Revision};
 pub(crate) use services::{InstanceRow, Load, Want, Wanted};
 pub(crate) use slots::Holder;
 pub(crate) use stand_ins::StandInRow;
-pub(crate) use versions::{EarlierRow, Phase, Variables};
+pub(crate) use versions::{EarlierRow, Phase, Successor, Variables};
 
 /// `PRAGMA user_version` of the schema below.
 const SCHEMA: u32 = 1;
@@ -62,6 +65,7 @@ CREATE TABLE addon (
     component_digest TEXT,
     dev INTEGER NOT NULL,
     grant_digest TEXT NOT NULL,
+    events TEXT NOT NULL,
     state TEXT NOT NULL,
     running TEXT,
     quarantined_after INTEGER NOT NULL DEFAULT 0,
@@ -128,6 +132,10 @@ pub(crate) struct Store {
     /// Calls noted, from a number by chance: a program that makes only one looks now and then, too.
     noted: AtomicU32,
     prune_each: u32,
+    /// Whether any addon may hear of events, and whether there was one.
+    tells: bool,
+    raised: AtomicBool,
+    news: Notify,
 }
 
 /// SQLite's own word for the state of the database; see [`Store::mark`].
@@ -158,12 +166,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Store {
-    /// Opens the store, making it where there is none.
+    /// Opens the store, making it where there is none. `tells`: whether events are noted.
     ///
     /// # Errors
     /// [`Error::StoreDamaged`] and [`Error::StoreNewer`], with nothing changed.
     #[expect(clippy::disallowed_methods, reason = "the one thread that writes what is only logged")]
-    pub fn open(path: &Path, retention: Retention) -> Result<Store> {
+    pub fn open(path: &Path, retention: Retention, tells: bool) -> Result<Store> {
         // SQLite gives its other files the mode of this one.
         private_file(path).map_err(Error::io("open the store", path))?;
         let mut writer = connect(path)?;
@@ -187,7 +195,8 @@ impl Store {
             .map_err(Error::io("start the thread", "lodger-log"))?;
         let prune_each = (retention.calls / PRUNE_PART).max(PRUNE_EACH);
         let noted = AtomicU32::new(u32::from_ne_bytes(random()?) % prune_each);
-        Ok(Store { shared, thread: Some(thread), reader: Mutex::new(reader), wal_index, noted, prune_each })
+        let (reader, raised, news) = (Mutex::new(reader), AtomicBool::new(false), Notify::new());
+        Ok(Store { shared, thread: Some(thread), reader, wal_index, noted, prune_each, tells, raised, news })
     }
 
     /// Runs `change` in one durable transaction. `action` completes "the store could not …".
@@ -388,6 +397,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
             transaction.execute_batch(tokens::TABLES)?;
             transaction.execute_batch(versions::TABLES)?;
             transaction.execute_batch(volumes::TABLES)?;
+            transaction.execute_batch(events::TABLES)?;
             transaction.pragma_update(None, "user_version", SCHEMA)?;
         }
         transaction.commit()?;

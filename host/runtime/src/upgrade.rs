@@ -22,6 +22,7 @@ use serde::Serialize;
 use crate::addons::{Done, Incoming};
 use crate::bindings::UnprovisionRequest;
 use crate::error::{Error, Result};
+use crate::event::{ADDON_ROLLED_BACK, ADDON_UPGRADED};
 use crate::grant::Line;
 use crate::hook::{Answer, HookName, HookRequest};
 use crate::host::{Host, Locked, now_ms};
@@ -34,7 +35,7 @@ use crate::render::Pin;
 use crate::resources::Reason;
 use crate::sandbox::ProgressEvent;
 use crate::services::SavedVolume;
-use crate::store::{AddonRow, EarlierRow, Phase, ResourceRow, Variables};
+use crate::store::{AddonRow, EarlierRow, Phase, ResourceRow, Successor, Variables};
 use crate::{HealthStatus, compiler, registry};
 
 /// The list of a snapshot's volumes.
@@ -73,6 +74,7 @@ impl Host {
     /// # Errors
     /// Nothing has changed then, unless taking back failed, too: whoever takes the addon's lock next tries that again.
     pub async fn upgrade(&self, id: &AddonId, incoming: Incoming) -> Result<Done<Upgraded>> {
+        self.ask_upgrade(id, &incoming).await?;
         let mut locked = self.lock(id).await?;
         let (next, what) = self.check_upgrade(&locked, &incoming)?;
         let Some(next) = next else { return Ok(Done::already(what)) };
@@ -101,8 +103,14 @@ impl Host {
 
     /// What [`Host::upgrade`] would do, and whether that is anything; does nothing.
     pub async fn would_upgrade(&self, id: &AddonId, incoming: &Incoming) -> Result<(Upgraded, bool)> {
+        self.ask_upgrade(id, incoming).await?;
         let (next, what) = self.check_upgrade(&self.lock(id).await?, incoming)?;
         Ok((what, next.is_some()))
+    }
+
+    async fn ask_upgrade(&self, id: &AddonId, incoming: &Incoming) -> Result<()> {
+        let package = &incoming.package;
+        self.ask_upgrading(id, package.manifest.version.as_ref(), &package.digest).await
     }
 
     fn check_upgrade(&self, locked: &Locked, incoming: &Incoming) -> Result<(Option<Next>, Upgraded)> {
@@ -151,6 +159,7 @@ impl Host {
             component_digest: package.component.as_deref().map(compiler::digest),
             dev: false,
             grant_digest: incoming.grant.digest.clone(),
+            events: incoming.grant.events.clone(),
             state: locked.state.clone(),
             installed_at: now_ms() / 1000,
             ..there
@@ -280,7 +289,11 @@ impl Host {
         self.home.place_data(id, &left.version, left.data_inode, false)?;
         let services: Vec<_> = locked.addon.manifest.services.iter().map(|service| service.name.clone()).collect();
         let slot = locked.addon.grant.replaces.as_ref();
-        self.store.take_over(&next.row, left, &next.variables, &services, slot, self.policy.retention.snapshots)?;
+        let event = self.store.event(ADDON_UPGRADED, Some(&locked.addon.name), &self.actor());
+        let event = event.map(|event| event.with("from", &left.version).with("version", &next.row.version));
+        let keep = self.policy.retention.snapshots;
+        let successor = Successor { row: &next.row, variables: &next.variables, services: &services, slot };
+        self.store.take_over(&successor, left, keep, event.as_ref())?;
         self.registry.forget(id);
         // From here on it serves: what is left to clear up is cleared up by whoever comes next, if not now.
         if let Err(error) = self.clear_up_after(id).await {
@@ -308,7 +321,8 @@ impl Host {
             self.put_back_volumes(&left).await?;
             self.home.place_data(id, &left.version, left.data_inode, true)?;
         }
-        self.store.return_to(&left)?;
+        let event = self.store.event(ADDON_ROLLED_BACK, Some(&id.to_string()), &self.actor());
+        self.store.return_to(&left, event.as_ref())?;
         self.registry.forget(id);
         let (addon, now) = self.registry.get_under_lock(self, id).await?;
         if now.state.is_enabled() {

@@ -58,6 +58,7 @@ macro_rules! export {
     };
     (health) => { $crate::export!(health: "health-hooks"); };
     (scheduler) => { $crate::export!(scheduler: "scheduler-hooks"); };
+    (events) => { $crate::export!(events: "events-hooks"); };
     (upgrade) => { $crate::export!(upgrade: "upgrade-hooks"); };
     ($hook:ident: $world:literal $(, $interface:literal: $types:path)*) => {
         mod $hook {

@@ -11,7 +11,7 @@ pub struct Adopt {}
 
 impl Adopt {
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
-        let mut host = context.host().await?;
+        let mut host = context.open(context.home()?).await?;
         let changed = host.adopt()?;
         let home = host.home().display().to_string();
         output::say(context, if changed { format!("adopted {home}") } else { format!("{home} is no copy") });

@@ -19,9 +19,10 @@ macro_rules! repository {
 }
 
 /// The interfaces, as the addon vendors them.
-const WIT: [(&str, &str); 15] = [
+const WIT: [(&str, &str); 16] = [
     ("wit/backup.wit", repository!("wit/backup.wit")),
     ("wit/config.wit", repository!("wit/config.wit")),
+    ("wit/events.wit", repository!("wit/events.wit")),
     ("wit/health.wit", repository!("wit/health.wit")),
     ("wit/plans.wit", repository!("wit/plans.wit")),
     ("wit/progress.wit", repository!("wit/progress.wit")),

@@ -3,7 +3,7 @@
 use crate::context::Context;
 use crate::output;
 
-/// Finish what was cut off; start, mend and remove services until they are as they should be
+/// Finish what was cut off; start, mend and remove services until they are as they should be; tell events that wait
 #[derive(clap::Args)]
 pub struct Reconcile {
     /// Only this addon's

@@ -19,7 +19,7 @@ pub struct Run {
 impl Run {
     #[expect(clippy::disallowed_methods, reason = "running the operator's command is what this verb is for")]
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
-        let host = context.host().await?;
+        let host = context.open(context.home()?).await?;
         let variables = super::env::ask(&host, &super::id(&self.app)?, false).await?;
         // Writes what was logged; this process does not come back.
         drop(host);

@@ -112,7 +112,10 @@ impl Host {
                 if addon != id {
                     self.check_unquarantined(addon).map_err(|error| order.error(addon, error))?;
                 }
-                let could = async { self.could_claim_slot(&self.lock(addon).await?) };
+                let could = async {
+                    self.ask_enabling(addon).await?;
+                    self.could_claim_slot(&self.lock(addon).await?)
+                };
                 could.await.map_err(|error| order.error(addon, error))?;
                 would.push(addon.clone());
             }

@@ -1,5 +1,6 @@
 //! What is not as it should be in a home, and the command that mends it.
 
+mod events;
 mod parts;
 mod services;
 
@@ -92,6 +93,7 @@ impl Host {
         findings.extend(self.engine_findings().await?);
         findings.extend(self.slot_findings().await?);
         findings.extend(self.part_findings().await?);
+        findings.extend(self.event_findings()?);
         for row in self.store.addons()? {
             findings.extend(self.left_findings(&row)?);
             findings.extend(self.service_findings(&row.id).await?);

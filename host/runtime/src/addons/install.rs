@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::addons::Done;
 use crate::compiler;
 use crate::error::{Error, Result};
+use crate::event::{ADDON_INSTALLED, ADDON_UNINSTALLED};
 use crate::grant::{Facts, Grant};
 use crate::host::{Host, now_ms};
 use crate::id::AddonId;
@@ -75,7 +76,9 @@ impl Host {
             let pins = self.resolve_images(&incoming.package.manifest, &incoming.grant).await?;
             self.home.put_version(&id, &row.version, &incoming.package)?;
             self.home.open_data(&id)?;
-            self.store.put_addon(&row, incoming.grant.replaces.as_ref())?;
+            let event = self.store.event(ADDON_INSTALLED, Some(&id.to_string()), &self.actor());
+            let event = event.map(|event| event.with("version", &row.version));
+            self.store.put_addon(&row, incoming.grant.replaces.as_ref(), event.as_ref())?;
             self.home.open_data(&id)?;
             for (service, pin) in incoming.package.manifest.services.iter().zip(pins.iter().flatten()) {
                 self.store.put_pin(&id, &row.version, &service.name, &service.image.to_string(), pin)?;
@@ -107,6 +110,7 @@ impl Host {
             component_digest: package.component.as_deref().map(compiler::digest),
             dev,
             grant_digest: incoming.grant.digest.clone(),
+            events: incoming.grant.events.clone(),
             state: AddonState::Installed,
             // Never one that an addon of this id had before.
             revision: i64::from_ne_bytes(random()?) >> 1,
@@ -159,7 +163,8 @@ impl Host {
         if !keep_data {
             self.home.remove_data(id)?;
         }
-        self.store.delete_addon(id)?;
+        let event = self.store.event(ADDON_UNINSTALLED, Some(&id.to_string()), &self.actor());
+        self.store.delete_addon(id, event.as_ref())?;
         self.registry.forget(id);
         self.home.remove_versions(id)?;
         if let Some(digest) = &row.component_digest {

@@ -178,6 +178,7 @@ impl Host {
             component_digest: package.component.as_deref().map(compiler::digest),
             dev: saved.dev,
             grant_digest: incoming.grant.digest.clone(),
+            events: incoming.grant.events.clone(),
             state,
             revision: i64::from_ne_bytes(random()?) >> 1,
             data: Size::default(),

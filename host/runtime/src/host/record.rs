@@ -3,14 +3,18 @@
 use std::sync::Arc;
 
 use super::{Call, Host, now_ms, resource_place};
+use crate::event::{
+    ADDON_DISABLED, ADDON_ENABLED, APP_ADDED, APP_PLAN_CHANGED, APP_REMOVED, APP_RESUMED, APP_SUSPENDED, Event,
+};
 use crate::failure::Next;
 use crate::home::Home;
 use crate::hook::{Answer, HookName, HookRequest, MESSAGE_MAX};
-use crate::lifecycle::{self, ResourceState};
+use crate::lifecycle::{self, AddonState, ResourceState};
 use crate::outcome::{BAD_ANSWER, BROKEN_STREAM, Outcome, Refused};
 use crate::registry::Addon;
+use crate::resources::Reason;
 use crate::sandbox::Ended;
-use crate::store::{CallRow, Finish, ResourceEnd, Store};
+use crate::store::{CallRow, End, Finish, ResourceEnd, Store, Told};
 use crate::text::{redact, shown};
 use crate::tree::Size;
 
@@ -29,13 +33,18 @@ pub async fn acting_for<T>(actor: String, work: impl Future<Output = T>) -> T {
 }
 
 impl Host {
+    /// Who asks.
+    pub(crate) fn actor(&self) -> String {
+        ACTOR.try_with(Clone::clone).unwrap_or_else(|_| self.actor.clone())
+    }
+
     pub(super) fn record(&self, addon: &Addon, hook: &str, key: Option<&str>) -> CallRow {
         CallRow {
             id: new_call_id(),
             addon: addon.name.clone(),
             hook: hook.to_owned(),
             key: key.map(str::to_owned),
-            actor: ACTOR.try_with(Clone::clone).unwrap_or_else(|_| self.actor.clone()),
+            actor: self.actor(),
             started_at: now_ms(),
             outcome: None,
             detail: None,
@@ -68,6 +77,7 @@ impl Keeper {
         before: Option<ResourceState>,
         ended: &mut Ended<Answer>,
         next: Next,
+        actor: &str,
     ) -> Finish {
         let data = Size { bytes: ended.report.data_bytes, files: ended.report.data_files };
         if matches!(next, Next::Again(_)) {
@@ -85,7 +95,39 @@ impl Keeper {
             }
             _ => None,
         };
-        Finish { state, resource, data: Some(data) }
+        let event = self.event(addon, request, state.as_ref(), resource.as_ref(), actor);
+        let told = told(request, &ended.outcome, next);
+        Finish { state, resource, data: Some(data), event, told }
+    }
+
+    /// What has become true with the end of a call, for those who listen.
+    fn event(
+        &self,
+        addon: &Addon,
+        request: &HookRequest,
+        state: Option<&AddonState>,
+        resource: Option<&ResourceEnd>,
+        actor: &str,
+    ) -> Option<Event> {
+        let kind = match (request, state, resource) {
+            (HookRequest::Enable, Some(AddonState::Enabled), _) => ADDON_ENABLED,
+            (HookRequest::Disable, Some(AddonState::Installed), _) => ADDON_DISABLED,
+            (HookRequest::Provision(_), _, Some(ResourceEnd::Active { .. })) => APP_ADDED,
+            // What is undone was never there.
+            (HookRequest::Unprovision(asked), _, Some(ResourceEnd::Gone)) if asked.reason != Reason::Undone => {
+                APP_REMOVED
+            }
+            (HookRequest::ChangePlan(_), _, Some(ResourceEnd::Changed { .. })) => APP_PLAN_CHANGED,
+            (HookRequest::Suspend(_), _, Some(ResourceEnd::Changed { .. })) => APP_SUSPENDED,
+            (HookRequest::Resume(_), _, Some(ResourceEnd::Changed { .. })) => APP_RESUMED,
+            _ => return None,
+        };
+        let event = self.store.event(kind, Some(&addon.name), actor)?;
+        let event = request.key().map_or(event.clone(), |key| event.about(key));
+        Some(match request {
+            HookRequest::ChangePlan(asked) => event.with("plan", &asked.plan),
+            _ => event,
+        })
     }
 
     /// A hook's own refusal promises that there is no resource; after anything else there may be one.
@@ -112,6 +154,17 @@ impl Keeper {
         ended.outcome = Outcome::Refused(Refused { code: BAD_ANSWER.to_owned(), message });
         ResourceEnd::State(ResourceState::Failed(HookName::Provision))
     }
+}
+
+/// How far a listener has come with the end of a call that told it something.
+fn told<T>(request: &HookRequest, outcome: &Outcome<T>, next: Next) -> Option<Told> {
+    let HookRequest::After(event) = request else { return None };
+    let end = match next {
+        _ if outcome.is_completed() => End::Told,
+        Next::GoesOn => End::LeftOut,
+        _ => End::Failed,
+    };
+    Some(Told { sequence: event.sequence, end })
 }
 
 /// What a hook of `plans` leaves: what it was asked for, or nothing but a state.
@@ -164,6 +217,6 @@ pub(super) fn close(mut row: CallRow, ended: Ended<Answer>, addon: &Addon, next:
 }
 
 /// Ordered by time, so that the newest call has the greatest id.
-pub(super) fn new_call_id() -> String {
+pub(crate) fn new_call_id() -> String {
     uuid::Uuid::now_v7().simple().to_string()
 }

@@ -59,7 +59,7 @@ impl Section {
         let mut ended = enter(&sandbox, &addon, room, &request).await;
         accept(&addon, &request, &mut ended);
         let next = policy.next(&ended.outcome, before);
-        let finish = keeper.finish(&addon, &request, found, &mut ended, next);
+        let finish = keeper.finish(&addon, &request, found, &mut ended, next, &row.actor);
         addon.count(Size { bytes: ended.report.data_bytes, files: ended.report.data_files });
         let (mut row, call) = close(row, ended, &addon, next);
         if call.failed_open {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::{Host, Locked, now_ms};
 use crate::error::{Error, Result};
+use crate::event::{ADDON_DEGRADED, ADDON_RECOVERED};
 use crate::grant::Grant;
 use crate::hook::HookName;
 use crate::id::{AddonId, Id};
@@ -25,6 +26,9 @@ const LOOK_AGAIN: Duration = Duration::from_secs(30);
 const MEASURE_AGAIN: Duration = Duration::from_secs(300);
 /// What an engine tells comes in flurries; and a round that cannot succeed must not follow another at once.
 const SETTLE: Duration = Duration::from_millis(500);
+
+/// How long listeners are told in one round.
+const TELL_WITHIN: Duration = Duration::from_secs(60);
 
 /// What an upgrade that was cut off has left.
 const CUT_OFF_UPGRADE: AddonState = AddonState::Interrupted(HookName::Upgrade);
@@ -112,12 +116,19 @@ impl Host {
         }
     }
 
-    /// Finishes what was cut off, and makes the services of all addons, or of one, be as they should. An addon that is at
-    /// work is left alone.
+    /// Finishes what was cut off, makes the services of all addons, or of one, be as they should, and tells those who listen
+    /// what they have not heard of yet. An addon that is at work is left alone.
     ///
     /// # Errors
     /// When an engine does not answer, after the addons on other engines were seen to.
     pub async fn reconcile(&self, only: Option<&AddonId>) -> Result<Vec<Repair>> {
+        let repairs = Box::pin(self.mend_all(only)).await;
+        // A listener does not wait for an engine.
+        Box::pin(self.tell_events(only, TELL_WITHIN)).await?;
+        repairs
+    }
+
+    async fn mend_all(&self, only: Option<&AddonId>) -> Result<Vec<Repair>> {
         let mut repairs = Vec::new();
         let mut unreachable = None;
         let cut_off = self.store.cut_off()?;
@@ -249,9 +260,22 @@ impl Host {
     }
 
     /// Reconciles for ever: when an engine tells of a container of this home, and on a timer, since engines forget to tell.
-    /// What each round has done goes to `tell`. Meanwhile disks are measured now and then, so that nothing waits for that.
+    /// What each round has done goes to `tell`. Meanwhile disks are measured now and then, so that nothing waits for that, and
+    /// those who listen are told what this host raises.
     pub async fn watch_services(&self, only: Option<&AddonId>, tell: impl Fn(Result<Vec<Repair>>)) {
-        tokio::join!(self.keep_mending(only, &tell), self.keep_measuring(only, &tell));
+        tokio::join!(self.keep_mending(only, &tell), self.keep_measuring(only, &tell), self.keep_telling(only, &tell));
+    }
+
+    /// What this host raises is told soon; what fails, and what others have raised, in the rounds of [`Host::reconcile`].
+    async fn keep_telling(&self, only: Option<&AddonId>, tell: &impl Fn(Result<Vec<Repair>>)) {
+        loop {
+            self.store.next_raised().await;
+            // It is committed by then, and others with it.
+            tokio::time::sleep(SETTLE).await;
+            if let Err(error) = Box::pin(self.tell_events(only, TELL_WITHIN)).await {
+                tell(Err(error));
+            }
+        }
     }
 
     async fn keep_measuring(&self, only: Option<&AddonId>, tell: &impl Fn(Result<Vec<Repair>>)) {
@@ -290,6 +314,12 @@ impl Host {
         self.services.reconcile(id, None).await
     }
 
+    pub(crate) fn note_health(&self, addon: &Addon, well: bool) -> Result<()> {
+        let kind = if well { ADDON_RECOVERED } else { ADDON_DEGRADED };
+        let event = self.store.event(kind, Some(&addon.name), &self.actor());
+        self.store.note_health(&addon.id, well, event.as_ref())
+    }
+
     /// Notes in the addon's state whether its services are well. One that is not enabled, and is not about to be, stands in
     /// for nothing: where it was cut off while it did, that ends here.
     pub(crate) async fn reconcile_locked(
@@ -306,9 +336,9 @@ impl Host {
         let ill = repairs.iter().any(Repair::is_problem);
         let has_health = addon.grant.hooks.contains(&HookName::Health);
         match state {
-            AddonState::Enabled if ill => self.store.note_health(id, false)?,
+            AddonState::Enabled if ill => self.note_health(addon, false)?,
             // Where the addon has a say in it, its own hook tells when it is well again.
-            AddonState::Degraded if !ill && !has_health => self.store.note_health(id, true)?,
+            AddonState::Degraded if !ill && !has_health => self.note_health(addon, true)?,
             _ => {}
         }
         Ok(repairs)

@@ -9,6 +9,7 @@ use super::converge::Mended;
 use super::{GRACE, LOG_KEPT, Services, TooLarge, now_s, with_source};
 use crate::engine::{Container, Engine, Failure, Fault, Status};
 use crate::error::{Error, Result};
+use crate::event::{NOBODY, SERVICE_CRASHED, SERVICE_FAILED};
 use crate::hook::HookName;
 use crate::id::{AddonId, Id};
 use crate::registry::Addon;
@@ -214,14 +215,14 @@ impl Services {
                 return Ok(Some(repair));
             }
             if row.failures > 0 && row.failed_at.is_some_and(|at| now_s() - at > FORGIVEN_S) {
-                self.store.note_failure(instance, 0, None, None)?;
+                self.store.note_failure(instance, 0, None, None, None)?;
             }
             let ran_beside = self.keep_stopped(engine, addon, row).await?;
             let restarted = self.end_commands(engine, row, there).await?;
             let converged = self.converge(engine, row, &rendered, there).await;
             if converged.is_err() && ended.is_some() {
                 // What could not be started has not ended once more.
-                self.store.note_failure(instance, row.failures, row.failed_at, None)?;
+                self.store.note_failure(instance, row.failures, row.failed_at, None, None)?;
             }
             let done = converged?.or(restarted);
             if row.disk_bytes.is_some() {
@@ -296,7 +297,10 @@ impl Services {
         }
         let log = engine.logs(&there.id, LOG_KEPT).await?;
         let failures = row.failures + 1;
-        self.store.note_failure(instance, failures, Some(now_s()), Some(&self.readable(&log, addon, row)?))?;
+        let kind = if failures >= FAILURES_MAX { SERVICE_FAILED } else { SERVICE_CRASHED };
+        let event = self.store.event(kind, Some(&addon.name), NOBODY).map(|event| event.of_service(instance));
+        let log = self.readable(&log, addon, row)?;
+        self.store.note_failure(instance, failures, Some(now_s()), Some(&log), event.as_ref())?;
         Ok(if failures >= FAILURES_MAX { given_up() } else { None })
     }
 

@@ -6,6 +6,7 @@ use super::Store;
 use super::rows::parsed;
 use super::statements::{INTERRUPTED, set_state};
 use crate::error::Result;
+use crate::event::Event;
 use crate::hook::HookName;
 use crate::id::AddonId;
 use crate::lifecycle::{self, AddonState};
@@ -28,7 +29,7 @@ fn faults_in_a_row(connection: &Connection, addon: &str, hook: HookName, most: u
 impl Store {
     /// Commits that an addon is quarantined, where the newest calls of a hook were so many faults. True when it is. They are
     /// not counted a second time, so that an addon that is let try again may fail as often again.
-    pub fn quarantine(&self, id: &AddonId, hook: HookName, most: u32) -> Result<bool> {
+    pub fn quarantine(&self, id: &AddonId, hook: HookName, most: u32, event: Option<&Event>) -> Result<bool> {
         // Calls of read hooks wait to be written.
         self.shared.write_waiting();
         let id = id.to_string();
@@ -43,6 +44,7 @@ impl Store {
             set_state(transaction, &id, &state)?;
             let sql = format!("UPDATE addon SET quarantined_after = ?2, forgiven = {FORGIVEN} WHERE id = ?1");
             transaction.execute(&sql, params![id, most])?;
+            self.tell(transaction, event)?;
             Ok(Ok(()))
         })?;
         Ok(done.is_ok())

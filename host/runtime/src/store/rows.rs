@@ -7,6 +7,8 @@ use rusqlite::types::Type;
 use rusqlite::{Connection, Row};
 use serde::{Deserialize, Serialize};
 
+use super::events::Told;
+use crate::event::Event;
 use crate::id::{AddonId, Id};
 use crate::lifecycle::{AddonState, ResourceState};
 use crate::outcome::Report;
@@ -22,6 +24,8 @@ pub(crate) struct AddonRow {
     /// Installed with `--dev`: the same version may come with another digest.
     pub dev: bool,
     pub grant_digest: String,
+    /// Events it hears of by that grant.
+    pub events: Vec<String>,
     pub state: AddonState,
     pub revision: i64,
     /// The data directory as last counted.
@@ -89,6 +93,10 @@ pub(crate) struct Finish {
     pub state: Option<AddonState>,
     pub resource: Option<ResourceEnd>,
     pub data: Option<Size>,
+    /// What is to be told of it.
+    pub event: Option<Event>,
+    /// What was told by it.
+    pub told: Option<Told>,
 }
 
 #[derive(Clone, Debug)]
@@ -146,6 +154,7 @@ pub(super) fn addon(row: &Row<'_>) -> rusqlite::Result<AddonRow> {
         component_digest: row.get("component_digest")?,
         dev: row.get("dev")?,
         grant_digest: row.get("grant_digest")?,
+        events: from_json(row, "events")?,
         state: parsed(row, "state")?,
         revision: row.get("revision")?,
         data: size(row)?,

@@ -8,6 +8,7 @@ use semver::Version;
 use super::Store;
 use super::rows::{collect, from_json, parsed, to_json};
 use crate::error::Result;
+use crate::event::Event;
 use crate::id::{AddonId, Id};
 use crate::render::{Instance, Pin};
 
@@ -260,14 +261,21 @@ impl Store {
         })
     }
 
-    pub fn note_failure(&self, of: &Instance, failures: u32, failed_at: Option<i64>, log: Option<&str>) -> Result<()> {
+    pub fn note_failure(
+        &self,
+        of: &Instance,
+        failures: u32,
+        failed_at: Option<i64>,
+        log: Option<&str>,
+        event: Option<&Event>,
+    ) -> Result<()> {
         self.write("note the failure of a service", |transaction| {
             transaction.execute(
                 "UPDATE instance SET failures = ?4, failed_at = ?5, log = coalesce(?6, log)
                  WHERE addon = ?1 AND service = ?2 AND resource = ?3",
                 params![of.addon.to_string(), of.service.as_str(), of.resource, failures, failed_at, log],
             )?;
-            Ok(())
+            self.tell(transaction, event)
         })
     }
 

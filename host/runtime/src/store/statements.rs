@@ -5,18 +5,24 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use super::Store;
+use super::events::{end_of_telling, listen, tell};
 use super::rows::{
     AddonRow, CallRow, Finish, ResourceEnd, ResourceRow, Revision, addon, call, collect, from_json, parsed, resource,
     size, to_json,
 };
 use super::slots::keep_slot;
 use crate::error::{Error, Result};
+use crate::event::Event;
 use crate::id::{AddonId, Id};
 use crate::lifecycle::{AddonState, ResourceState};
 use crate::policy::Retention;
 
 /// The outcome of a call that was cut off with its host.
 pub(super) const INTERRUPTED: &str = "interrupted";
+
+/// The state of an addon in the version that serves, while another is tried.
+pub(super) const AS_IT_SERVES: &str = "coalesce((SELECT earlier.state FROM earlier WHERE earlier.addon = addon.id
+    AND earlier.phase IN ('saving', 'trying') LIMIT 1), addon.state)";
 
 pub(super) fn insert_call(transaction: &Transaction<'_>, call: &CallRow) -> rusqlite::Result<()> {
     let report = call.report.as_ref().map(to_json).transpose()?;
@@ -44,7 +50,12 @@ pub(super) fn set_state(transaction: &Transaction<'_>, addon: &str, state: &Addo
     transaction
         .prepare_cached("UPDATE addon SET state = ?2 WHERE id = ?1")?
         .execute(params![addon, state.to_string()])?;
-    Ok(())
+    if settles(state) { listen(transaction, addon) } else { Ok(()) }
+}
+
+/// Whether an addon begins or ends to listen in this state.
+const fn settles(state: &AddonState) -> bool {
+    matches!(state, AddonState::Enabled | AddonState::Installed)
 }
 
 /// Drops the calls of an addon that are too many or too old, some at a time, so that nobody waits for long.
@@ -100,20 +111,24 @@ impl Store {
     }
 
     /// Notes an addon, which may have claimed `slot` and no other.
-    pub fn put_addon(&self, row: &AddonRow, slot: Option<&Id>) -> Result<()> {
+    pub fn put_addon(&self, row: &AddonRow, slot: Option<&Id>, event: Option<&Event>) -> Result<()> {
         self.write("note an addon", |transaction| {
             put_addon_row(transaction, row)?;
+            self.tell(transaction, event)?;
             keep_slot(transaction, &row.id.to_string(), slot)
         })
     }
 
     /// Notes whether an addon is well, as long as it is enabled.
-    pub fn note_health(&self, id: &AddonId, well: bool) -> Result<()> {
+    pub fn note_health(&self, id: &AddonId, well: bool, event: Option<&Event>) -> Result<()> {
         let (from, to) = if well { ("degraded", "enabled") } else { ("enabled", "degraded") };
         let id = id.to_string();
         self.write("note a state", |transaction| {
-            transaction.execute("UPDATE addon SET state = ?3 WHERE id = ?1 AND state = ?2", params![id, from, to])?;
-            Ok(())
+            let sql = "UPDATE addon SET state = ?3 WHERE id = ?1 AND state = ?2";
+            match transaction.execute(sql, params![id, from, to])? {
+                0 => Ok(()),
+                _ => self.tell(transaction, event),
+            }
         })
     }
 
@@ -123,23 +138,38 @@ impl Store {
         self.write("note a state", |transaction| set_state(transaction, &id, state))
     }
 
+    /// The same for an addon that is enabled without a call.
+    pub fn enabled(&self, id: &AddonId, event: Option<&Event>) -> Result<()> {
+        let id = id.to_string();
+        self.write("note a state", |transaction| {
+            self.tell(transaction, event)?;
+            set_state(transaction, &id, &AddonState::Enabled)
+        })
+    }
+
     /// The same for an addon that is disabled without a call, with what becomes of its services.
-    pub fn disabled(&self, id: &AddonId) -> Result<()> {
+    pub fn disabled(&self, id: &AddonId, event: Option<&Event>) -> Result<()> {
         let id = id.to_string();
         self.write("note a state", |transaction| {
             stop_services(transaction, &id)?;
+            self.tell(transaction, event)?;
             set_state(transaction, &id, &AddonState::Installed)
         })
     }
 
     /// Forgets an addon and its calls. It must have no resources.
-    pub fn delete_addon(&self, id: &AddonId) -> Result<()> {
+    pub fn delete_addon(&self, id: &AddonId, event: Option<&Event>) -> Result<()> {
         let id = id.to_string();
         self.write("forget an addon", |transaction| {
             transaction.execute("DELETE FROM call WHERE addon = ?1", [&id])?;
             transaction.execute("DELETE FROM addon WHERE id = ?1", [&id])?;
-            Ok(())
+            self.tell(transaction, event)
         })
+    }
+
+    /// Notes an event with the change it tells of.
+    pub(super) fn tell(&self, transaction: &Transaction<'_>, event: Option<&Event>) -> rusqlite::Result<()> {
+        event.map_or(Ok(()), |event| tell(transaction, event, self.shared.retention))
     }
 
     /// Sealed values by name.
@@ -194,8 +224,11 @@ impl Store {
     }
 
     /// Sets the state outside a call.
-    pub fn set_resource_state(&self, key: &str, state: &ResourceState) -> Result<()> {
-        self.write("note a resource's state", |transaction| set_resource_state(transaction, key, state))
+    pub fn set_resource_state(&self, key: &str, state: &ResourceState, event: Option<&Event>) -> Result<()> {
+        self.write("note a resource's state", |transaction| {
+            self.tell(transaction, event)?;
+            set_resource_state(transaction, key, state)
+        })
     }
 
     pub fn guest_id_is_taken(&self, id: &AddonId, guest_id: &str, key: &str) -> Result<bool> {
@@ -314,6 +347,13 @@ impl Store {
             if finish.state == Some(AddonState::Installed) {
                 stop_services(transaction, &call.addon)?;
             }
+            if finish.state.as_ref().is_some_and(settles) {
+                listen(transaction, &call.addon)?;
+            }
+            self.tell(transaction, finish.event.as_ref())?;
+            if let Some(told) = finish.told {
+                end_of_telling(transaction, &call.addon, told)?;
+            }
             match (&finish.resource, &call.key) {
                 (Some(end), Some(key)) => end_resource(transaction, key, end),
                 _ => Ok(()),
@@ -382,10 +422,10 @@ fn revision(connection: &Connection, id: &str) -> rusqlite::Result<Option<Revisi
 pub(super) fn put_addon_row(transaction: &Transaction<'_>, row: &AddonRow) -> rusqlite::Result<()> {
     transaction.execute(
         "INSERT INTO addon (id, version, digest, component_digest, dev, grant_digest, state, revision,
-                            data_bytes, data_files, installed_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+                            data_bytes, data_files, installed_at, events)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
          ON CONFLICT (id) DO UPDATE SET version = ?2, digest = ?3, component_digest = ?4, dev = ?5,
-            grant_digest = ?6, revision = revision + 1, installed_at = ?11",
+            grant_digest = ?6, revision = revision + 1, installed_at = ?11, events = ?12",
         params![
             row.id.to_string(),
             row.version.to_string(),
@@ -397,10 +437,11 @@ pub(super) fn put_addon_row(transaction: &Transaction<'_>, row: &AddonRow) -> ru
             row.revision,
             row.data.bytes,
             row.data.files,
-            row.installed_at
+            row.installed_at,
+            to_json(&row.events)?
         ],
     )?;
-    Ok(())
+    listen(transaction, &row.id.to_string())
 }
 
 fn put_resource(transaction: &Transaction<'_>, row: &ResourceRow) -> rusqlite::Result<()> {

@@ -7,11 +7,13 @@ use rusqlite::{OptionalExtension as _, Row, params};
 use semver::Version;
 
 use super::Store;
+use super::events::listen;
 use super::failures::forgive;
 use super::rows::{AddonRow, addon, collect, from_json, parsed, to_json};
 use super::slots::keep_slot;
 use super::statements::{set_state, taken};
 use crate::error::Result;
+use crate::event::Event;
 use crate::id::{AddonId, Id};
 use crate::lifecycle::AddonState;
 
@@ -25,6 +27,7 @@ CREATE TABLE earlier (
     component_digest TEXT,
     dev INTEGER NOT NULL,
     grant_digest TEXT NOT NULL,
+    events TEXT NOT NULL,
     state TEXT NOT NULL,
     data_bytes INTEGER NOT NULL,
     data_files INTEGER NOT NULL,
@@ -110,6 +113,14 @@ impl std::str::FromStr for Phase {
 /// Names of a resource's variables, by our key.
 pub(crate) type Variables = BTreeMap<String, Vec<String>>;
 
+/// A version that takes over, with what it declares.
+pub(crate) struct Successor<'a> {
+    pub row: &'a AddonRow,
+    pub variables: &'a Variables,
+    pub services: &'a [Id],
+    pub slot: Option<&'a Id>,
+}
+
 /// A version that was left, or is being left.
 #[derive(Clone, Debug)]
 pub(crate) struct EarlierRow {
@@ -167,7 +178,7 @@ impl Store {
     pub fn addon_in(&self, earlier: &EarlierRow) -> Result<Option<AddonRow>> {
         self.read("find an earlier version", |connection| {
             let sql = "SELECT addon.id, earlier.version, earlier.digest, earlier.component_digest, earlier.dev,
-                              earlier.grant_digest, earlier.state, addon.revision, earlier.data_bytes,
+                              earlier.grant_digest, earlier.events, earlier.state, addon.revision, earlier.data_bytes,
                               earlier.data_files, addon.installed_at
                        FROM earlier JOIN addon ON addon.id = earlier.addon
                        WHERE earlier.addon = ?1 AND earlier.version = ?2";
@@ -182,7 +193,7 @@ impl Store {
         self.write("note that a version is left", |transaction| {
             transaction.execute(
                 "INSERT OR REPLACE INTO earlier
-                 SELECT id, version, digest, component_digest, dev, grant_digest, state, data_bytes, data_files,
+                 SELECT id, version, digest, component_digest, dev, grant_digest, events, state, data_bytes, data_files,
                         ?2, ?3, ?4, ?5, ?6 FROM addon WHERE id = ?1",
                 params![
                     id,
@@ -241,18 +252,17 @@ impl Store {
     /// [`Error::VariableTaken`], by another addon since it was looked at.
     pub fn take_over(
         &self,
-        new: &AddonRow,
+        successor: &Successor<'_>,
         from: &EarlierRow,
-        variables: &Variables,
-        services: &[Id],
-        slot: Option<&Id>,
         keep: usize,
+        event: Option<&Event>,
     ) -> Result<()> {
+        let Successor { row: new, variables, services, slot } = *successor;
         let id = new.id.to_string();
         self.write_if_ok("note another version", |transaction| {
             transaction.execute(
                 "UPDATE addon SET version = ?2, digest = ?3, component_digest = ?4, dev = ?5, grant_digest = ?6,
-                        state = ?7, revision = revision + 1, installed_at = ?8 WHERE id = ?1",
+                        state = ?7, revision = revision + 1, installed_at = ?8, events = ?9 WHERE id = ?1",
                 params![
                     id,
                     new.version.to_string(),
@@ -261,7 +271,8 @@ impl Store {
                     new.dev,
                     new.grant_digest,
                     new.state.to_string(),
-                    new.installed_at
+                    new.installed_at,
+                    to_json(&new.events)?
                 ],
             )?;
             transaction.execute(
@@ -279,23 +290,34 @@ impl Store {
                 params![id, to_json(&services)?],
             )?;
             keep_slot(transaction, &id, slot)?;
+            listen(transaction, &id)?;
+            self.tell(transaction, event)?;
             forgive(transaction, &id)?;
             set_variables(transaction, variables)?;
             Ok(taken(transaction, "addon", &id)?.map_or(Ok(()), Err))
         })?
     }
 
-    /// Commits that the addon is back in an earlier version, as it was, and that this can be gone back to no more.
-    pub fn return_to(&self, row: &EarlierRow) -> Result<()> {
+    /// Commits that the addon is back in an earlier version, as it was, and that this can be gone back to no more. `event` is
+    /// told where another version had served meanwhile.
+    pub fn return_to(&self, row: &EarlierRow, event: Option<&Event>) -> Result<()> {
         let (id, version) = (row.addon.to_string(), row.version.to_string());
         self.write("note that a version is back", |transaction| {
+            let sql = "SELECT version FROM addon WHERE id = ?1";
+            let left: String = transaction.query_row(sql, [&id], |row| row.get(0))?;
+            if left != version {
+                let event = event.cloned().map(|event| event.with("from", &left).with("version", &version));
+                self.tell(transaction, event.as_ref())?;
+            }
             transaction.execute(
-                "UPDATE addon SET (version, digest, component_digest, dev, grant_digest, state, data_bytes, data_files) =
-                    (SELECT version, digest, component_digest, dev, grant_digest, state, data_bytes, data_files
+                "UPDATE addon SET
+                    (version, digest, component_digest, dev, grant_digest, events, state, data_bytes, data_files) =
+                    (SELECT version, digest, component_digest, dev, grant_digest, events, state, data_bytes, data_files
                      FROM earlier WHERE addon = ?1 AND version = ?2),
                     running = NULL, revision = revision + 1 WHERE id = ?1",
                 params![id, version],
             )?;
+            listen(transaction, &id)?;
             transaction.execute("DELETE FROM instance WHERE addon = ?1", [&id])?;
             for (table, columns) in [("instance", INSTANCE), ("port", PORT)] {
                 // A port that somebody else was given meanwhile is theirs: another one is assigned.
