@@ -30,6 +30,28 @@ fn a_service_that_ends_at_once_fails_enable_with_what_it_said() {
 }
 
 #[test]
+fn an_addon_that_cannot_be_loaded_keeps_no_other_from_being_mended() {
+    let site = Site::new();
+    let [bad, good] = ["bad", "good"].map(|name| {
+        let addon = site.install_with(json!({ "name": name, "version": "1.0.0", "services": [web("web")] }));
+        site.lodger(&["enable", &addon]).ok();
+        addon
+    });
+    let manifest = site.lab.home().join(format!("addons/{bad}/1.0.0/addon.json"));
+    let whole = std::fs::read(&manifest).unwrap();
+    std::fs::write(&manifest, "{").unwrap();
+    site.has("containers").iter().for_each(|container| drop(docker(&["rm", "--force", container])));
+    let repairs = site.lodger(&["--json", "reconcile"]).exits(1).json();
+    let told: Vec<_> = repairs.as_array().unwrap().iter().map(|repair| (&repair["addon"], &repair["what"])).collect();
+    assert_eq!(told, [(&json!(bad), &json!("failed")), (&json!(good), &json!("made"))], "{repairs}");
+    let line = site.lodger(&["reconcile"]).exits(1).stdout;
+    assert!(line.starts_with(&format!("{bad}: failed: ")), "{line}");
+    site.lodger(&["--json", "reconcile", &bad]).fails_with(1, "invalid-manifest");
+    std::fs::write(&manifest, whole).unwrap();
+    assert_eq!(site.lab.json(&["reconcile"])[0]["what"], "made");
+}
+
+#[test]
 fn what_a_service_is_handed_in_confidence_is_not_shown_when_it_says_it() {
     let site = Site::new();
     let secret = "s3cr3t-of-the-operator";

@@ -50,6 +50,7 @@ pub(crate) use connect::Engines;
 pub(crate) use disk::TooLarge;
 pub(crate) use lost::told_lost;
 pub use reconcile::Repair;
+pub(crate) use reconcile::Seen;
 pub(crate) use volumes::{OnDisk, SavedVolume};
 
 /// How long a service may take to end by itself.

@@ -53,5 +53,6 @@ fn show(repair: &lodger::Repair) {
     let of = repair.resource.as_deref().map(|key| format!(" of resource {key}")).unwrap_or_default();
     let why = repair.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
     let subject = repair.service.as_ref().map(ToString::to_string).or(repair.hook.map(|hook| hook.to_string()));
-    output::line(format!("{} {}{of}: {}{why}", repair.addon, subject.unwrap_or_default(), repair.what));
+    let subject = subject.map(|subject| format!(" {subject}")).unwrap_or_default();
+    output::line(format!("{}{subject}{of}: {}{why}", repair.addon, repair.what));
 }

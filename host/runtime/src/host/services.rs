@@ -15,7 +15,7 @@ use crate::lifecycle::AddonState;
 use crate::manifest::Manifest;
 use crate::registry::Addon;
 use crate::render::{Instance, Pin};
-use crate::services::{Repair, Services};
+use crate::services::{Repair, Seen, Services};
 use crate::store::Wanted;
 
 /// What is shown of a service's output, in bytes.
@@ -120,7 +120,8 @@ impl Host {
     /// what they have not heard of yet. An addon that is at work is left alone.
     ///
     /// # Errors
-    /// When an engine does not answer, after the addons on other engines were seen to.
+    /// When an engine does not answer, after the addons on other engines were seen to; and what else keeps the one addon
+    /// that is meant from being seen to. Of several it is among the repairs.
     pub async fn reconcile(&self, only: Option<&AddonId>) -> Result<Vec<Repair>> {
         let repairs = Box::pin(self.mend_all(only)).await;
         // A listener does not wait for an engine.
@@ -137,42 +138,53 @@ impl Host {
         let ids: BTreeSet<AddonId> =
             self.store.addons_with_instances()?.into_iter().chain(cut_off.iter().cloned()).collect();
         for id in ids.into_iter().filter(|id| only.is_none_or(|only| only == id)) {
-            let upgrading = self.store.addon(&id)?.is_some_and(|row| row.state.settled() == CUT_OFF_UPGRADE);
             let stands = standing.iter().any(|row| row.addon == id);
-            let done = match self.lock(&id).await {
-                Ok(mut locked) if cut_off.contains(&id) => {
-                    if upgrading {
-                        repairs.push(Repair::by(HookName::Upgrade, &id, None, "taken back", None));
-                    }
-                    match self.finish_cut_off(&mut locked).await {
-                        Ok(done) => repairs.extend(done),
-                        Err(error) if error.is_unreachable() => unreachable = Some(error),
-                        Err(error) => return Err(error),
-                    }
-                    self.tidy(&locked).await
-                }
-                Ok(locked)
-                    if locked.state == AddonState::Enabled
-                        && !stands
-                        && self.services.was_well(&locked.addon, &seen)? =>
-                {
-                    continue;
-                }
-                Ok(locked) => self.tidy(&locked).await,
-                Err(Error::Busy { .. }) => continue,
-                Err(Error::GrantRevoked { .. }) => self.reconcile_revoked(&id).await,
-                Err(error) => Err(error),
-            };
-            match done {
-                Ok(done) => repairs.extend(done),
+            match self.mend_one(&id, cut_off.contains(&id), stands, &seen, &mut repairs).await {
+                Ok(()) => {}
                 Err(error) if error.is_unreachable() => unreachable = Some(error),
-                Err(error) => return Err(error),
+                Err(error) if only.is_some() => return Err(error),
+                // One that cannot be seen to keeps nobody from seeing to the others.
+                Err(error) => repairs.push(Repair::failed(&id, &error)),
             }
         }
         if only.is_none() {
             self.sweep().await?;
         }
         unreachable.map_or(Ok(repairs), Err)
+    }
+
+    /// One addon, where nobody is at work on it. What was done before an error is among the repairs all the same.
+    async fn mend_one(
+        &self,
+        id: &AddonId,
+        cut_off: bool,
+        stands: bool,
+        seen: &Seen,
+        repairs: &mut Vec<Repair>,
+    ) -> Result<()> {
+        let upgrading = self.store.addon(id)?.is_some_and(|row| row.state.settled() == CUT_OFF_UPGRADE);
+        let done = match self.lock(id).await {
+            Ok(mut locked) if cut_off => {
+                if upgrading {
+                    repairs.push(Repair::by(HookName::Upgrade, id, None, "taken back", None));
+                }
+                let finished = self.finish_cut_off(&mut locked).await.map(|done| repairs.extend(done));
+                repairs.extend(self.tidy(&locked).await?);
+                return finished;
+            }
+            Ok(locked) => {
+                let well = locked.state == AddonState::Enabled && !stands;
+                if well && self.services.was_well(&locked.addon, seen)? {
+                    return Ok(());
+                }
+                self.tidy(&locked).await
+            }
+            Err(Error::Busy { .. }) => return Ok(()),
+            Err(Error::GrantRevoked { .. }) => self.reconcile_revoked(id).await,
+            Err(error) => Err(error),
+        };
+        repairs.extend(done?);
+        Ok(())
     }
 
     /// Makes the services of one addon, whose lock is held, be as they should. What was disabled is left with its data only.
@@ -205,9 +217,8 @@ impl Host {
             match self.registry.get(self, &id).await {
                 Ok((addon, _)) if self.services.to_note(&addon, &usages)?.is_empty() => continue,
                 Ok(_) => {}
-                // What it may take is to be decided anew.
-                Err(Error::GrantRevoked { .. }) => continue,
-                Err(error) => return Err(error),
+                // What it may take is to be decided anew, or it cannot be loaded, of which reconciling tells.
+                Err(_) => continue,
             }
             match self.lock(&id).await {
                 Ok(locked) => {

@@ -60,6 +60,12 @@ impl Repair {
         Repair { addon: id.clone(), service: None, hook: Some(hook), resource, what, why }
     }
 
+    /// An addon that cannot be seen to at all.
+    pub(crate) fn failed(id: &AddonId, error: &Error) -> Repair {
+        let why = Some(with_source(error));
+        Repair { addon: id.clone(), service: None, hook: None, resource: None, what: "failed", why }
+    }
+
     /// What was done for an instance, or could not be.
     ///
     /// # Errors
