@@ -175,8 +175,14 @@ async fn look(asking: &Asking, id: &str) -> Result<ExecInspectResponse> {
 
 /// Kills a command with all that is in its group of processes. False where that cannot be done from here, or has not helped.
 async fn kill(asking: &Asking, container: &str, id: &str) -> Result<bool> {
-    let state = look(asking, id).await?;
-    if state.running == Some(false) {
+    let until = Instant::now() + GONE;
+    let mut state = look(asking, id).await?;
+    // Engines take input for a command that they have not begun yet.
+    while is_to_begin(&state) && Instant::now() < until {
+        sleep(LOOK_AGAIN).await;
+        state = look(asking, id).await?;
+    }
+    if state.running == Some(false) && state.exit_code.is_some() {
         return Ok(true);
     }
     let (Some(whole_id), Some(pid)) = (state.container_id, state.pid) else { return Ok(false) };
@@ -198,6 +204,13 @@ async fn kill(asking: &Asking, container: &str, id: &str) -> Result<bool> {
         sleep(LOOK_AGAIN).await;
     }
     Ok(true)
+}
+
+fn is_to_begin(state: &ExecInspectResponse) -> bool {
+    match state.running {
+        Some(true) => state.pid == Some(0),
+        _ => state.exit_code.is_none(),
+    }
 }
 
 /// The group that a command leads, by its number in the container. Engines tell the number on their machine, which is this one
