@@ -45,7 +45,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use lodger::{AddonId, Error, Id, Moved, Resource, ResourceNow};
+use lodger::{AddonId, Error, Id, Moved, ResourceNow};
 use serde_json::json;
 
 use crate::context::Context;
@@ -180,12 +180,12 @@ fn dry_run(context: &Context, changes: bool, what: &str) -> anyhow::Result<u8> {
 }
 
 /// The answer of a verb that changes a resource.
-fn resource(context: &Context, resource: Resource, changed: bool) -> anyhow::Result<u8> {
-    if let Some(message) = resource.message.as_ref().filter(|_| changed) {
+fn resource(context: &Context, resource: &ResourceNow) -> anyhow::Result<u8> {
+    if let Some(message) = resource.message.as_ref().filter(|_| resource.changed) {
         output::say(context, message);
     }
     if context.json {
-        output::json(&ResourceNow::new(resource, changed))?;
+        output::json(resource)?;
     }
     Ok(0)
 }

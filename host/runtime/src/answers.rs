@@ -167,21 +167,17 @@ impl<T> Done<T> {
 
 impl Done<Resource> {
     /// The same for a verb that changes a resource, with what leads on from the state it is left in.
-    pub fn stays(self, host: &Host, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<Resource, HookFailed> {
-        self.completed(addon).map_err(|failed| match host.resource(app, addon, alias) {
+    pub fn stays(self, host: &Host, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<ResourceNow, HookFailed> {
+        let changed = self.changed;
+        let resource = self.completed(addon).map_err(|failed| match host.resource(app, addon, alias) {
             Ok(left) if matches!(left.state, ResourceState::Failed(_) | ResourceState::Interrupted(_)) => {
                 let logs = failed.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
                 HookFailed { hint: Some(format!("{}{logs}", left.way_on())), ..failed }
             }
             _ => failed,
-        })
-    }
-}
-
-impl ResourceNow {
-    pub fn new(resource: Resource, changed: bool) -> ResourceNow {
+        })?;
         let Resource { app, addon, alias, id, plan, state, message, .. } = resource;
-        ResourceNow { app, addon, alias, id, plan, state, message, changed }
+        Ok(ResourceNow { app, addon, alias, id, plan, state, message, changed })
     }
 }
 

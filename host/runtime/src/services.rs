@@ -389,7 +389,7 @@ fn now_s() -> i64 {
 }
 
 /// The error with the one behind it.
-fn with_source(error: &Error) -> String {
+pub(crate) fn with_source(error: &Error) -> String {
     match std::error::Error::source(error) {
         Some(source) => format!("{error}: {source}"),
         None => error.to_string(),

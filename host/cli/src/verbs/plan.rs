@@ -30,16 +30,15 @@ impl Plan {
             return super::dry_run(context, would, &format!("move {addon} of {app} to plan {plan}"));
         }
         let done = context.watch("changing the plan", host.change_plan(&app, &addon, alias, plan)).await?;
-        let changed = done.changed;
         let resource = done.stays(&host, &app, &addon, alias)?;
         output::say(
             context,
-            if changed {
+            if resource.changed {
                 format!("moved {addon} of {app} to plan {plan}")
             } else {
                 format!("{addon} of {app} has plan {plan} already")
             },
         );
-        super::resource(context, resource, changed)
+        super::resource(context, &resource)
     }
 }

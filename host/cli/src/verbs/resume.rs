@@ -28,10 +28,9 @@ impl Resume {
             return super::dry_run(context, would, &format!("resume {addon} of {app}"));
         }
         let done = context.watch("resuming", host.resume(&app, &addon, alias)).await?;
-        let changed = done.changed;
         let resource = done.stays(&host, &app, &addon, alias)?;
-        let is = if changed { "resumed" } else { "not suspended:" };
+        let is = if resource.changed { "resumed" } else { "not suspended:" };
         output::say(context, format!("{is} {addon} of {app}"));
-        super::resource(context, resource, changed)
+        super::resource(context, &resource)
     }
 }

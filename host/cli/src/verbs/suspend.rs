@@ -28,10 +28,9 @@ impl Suspend {
             return super::dry_run(context, would, &format!("suspend {addon} of {app}"));
         }
         let done = context.watch("suspending", host.suspend(&app, &addon, alias)).await?;
-        let changed = done.changed;
         let resource = done.stays(&host, &app, &addon, alias)?;
-        let is = if changed { "suspended" } else { "already suspended:" };
+        let is = if resource.changed { "suspended" } else { "already suspended:" };
         output::say(context, format!("{is} {addon} of {app}"));
-        super::resource(context, resource, changed)
+        super::resource(context, &resource)
     }
 }

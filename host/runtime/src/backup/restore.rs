@@ -19,7 +19,7 @@ use crate::lock::Held;
 use crate::manifest::Service;
 use crate::render::Pin;
 use crate::sandbox::ProgressEvent;
-use crate::services::{OnDisk, SavedVolume, is_free};
+use crate::services::{OnDisk, SavedVolume, is_free, with_source};
 use crate::store::{NewAddon, Ports};
 use crate::tree::{Growing, Size};
 
@@ -238,10 +238,7 @@ impl Host {
     }
 
     async fn bring_services_up(&self, id: &AddonId) -> std::result::Result<(), String> {
-        let told = |error: Error| match std::error::Error::source(&error) {
-            Some(source) => format!("{error}: {source}"),
-            None => error.to_string(),
-        };
+        let told = |error: Error| with_source(&error);
         let (addon, now) = self.registry.get_under_lock(self, id).await.map_err(told)?;
         if addon.manifest.services.is_empty() {
             return Ok(());

@@ -123,7 +123,10 @@ impl Keeper {
             _ => return None,
         };
         let event = self.store.event(kind, Some(&addon.name), actor)?;
-        let event = request.key().map_or(event.clone(), |key| event.about(key));
+        let event = match request.key() {
+            Some(key) => event.about(key),
+            None => event,
+        };
         Some(match request {
             HookRequest::ChangePlan(asked) => event.with("plan", &asked.plan),
             _ => event,

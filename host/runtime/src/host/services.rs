@@ -162,7 +162,7 @@ impl Host {
         seen: &Seen,
         repairs: &mut Vec<Repair>,
     ) -> Result<()> {
-        let upgrading = self.store.addon(id)?.is_some_and(|row| row.state.settled() == CUT_OFF_UPGRADE);
+        let upgrading = cut_off && self.store.addon(id)?.is_some_and(|row| row.state.settled() == CUT_OFF_UPGRADE);
         let done = match self.lock(id).await {
             Ok(mut locked) if cut_off => {
                 if upgrading {

@@ -162,6 +162,17 @@ impl Services {
         from: Box<dyn AsyncRead + Send + Unpin>,
     ) -> Result<()> {
         self.tell(format!("restoring the volume {}", volume.name));
+        self.fill(id, volume, image, from).await
+    }
+
+    /// Makes a volume with what `from` holds. No volume of its name is there.
+    async fn fill(
+        &self,
+        id: &AddonId,
+        volume: &SavedVolume,
+        image: &str,
+        from: Box<dyn AsyncRead + Send + Unpin>,
+    ) -> Result<()> {
         let engine = self.engines.get(&volume.engine)?;
         engine.create_volume(&volume.name, &volume.labels).await?;
         let helper = self.marks().helper(id, &volume.name, image);
@@ -194,9 +205,7 @@ impl Services {
         let engine = self.engines.get(&volume.engine)?;
         let image = self.any_image(&*engine, id).await?;
         self.remove_unused(&*engine, id, &volume.name).await?;
-        engine.create_volume(&volume.name, &volume.labels).await?;
-        let helper = self.marks().helper(id, &volume.name, &image);
-        Ok(engine.import_volume(&volume.name, &helper, Box::new(OnDisk(from))).await?)
+        self.fill(id, volume, &image, Box::new(OnDisk(from))).await
     }
 
     /// Removes the volumes of an addon that nothing recorded of it has: those of services its version does not declare.

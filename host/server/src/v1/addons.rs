@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
-use lodger::{AddonId, CallRow, Error, Grant, Host, Incoming, Moved, Settings, Uninstalled, VersionNow};
+use lodger::{AddonId, CallRow, Error, Grant, Host, Incoming, Moved, Repair, Settings, Uninstalled, VersionNow};
 use serde::Deserialize;
 
 use super::{Answer, Page, WhichPage, made, ok};
@@ -269,21 +269,19 @@ pub async fn reconcile(
         if retry {
             host.retry_services(&id).await?;
         }
-        // Told after what could be mended was.
-        let measured = host.measure_disks(Some(&id)).await;
-        let repairs = host.reconcile(Some(&id)).await?;
-        measured?;
-        Ok(repairs)
+        mended(&host, Some(&id)).await
     });
     ok(&repairs.await?)
 }
 
 pub async fn reconcile_all(State(app): State<App>, caller: Caller, Json(Nothing {}): Json<Nothing>) -> Answer {
-    let repairs = app.change(&caller, async |host| {
-        let measured = host.measure_disks(None).await;
-        let repairs = host.reconcile(None).await?;
-        measured?;
-        Ok(repairs)
-    });
-    ok(&repairs.await?)
+    ok(&app.change(&caller, async |host| mended(&host, None).await).await?)
+}
+
+async fn mended(host: &Host, only: Option<&AddonId>) -> Result<Vec<Repair>, Problem> {
+    // What could not be measured is told after what could be mended was.
+    let measured = host.measure_disks(only).await;
+    let repairs = host.reconcile(only).await?;
+    measured?;
+    Ok(repairs)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
-use lodger::{Add, Error, HookFailed, Id, Outcome, Removed, ResourceNow};
+use lodger::{Add, Error, HookFailed, Id, Outcome, Removed};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -127,8 +127,7 @@ pub async fn plan(
 ) -> Answer {
     let now = app.change(&caller, async move |host| {
         let done = host.change_plan(&name, &addon, alias.as_ref(), &plan).await?;
-        let changed = done.changed;
-        Ok(ResourceNow::new(done.stays(&host, &name, &addon, alias.as_ref())?, changed))
+        Ok(done.stays(&host, &name, &addon, alias.as_ref())?)
     });
     ok(&now.await?)
 }
@@ -142,8 +141,7 @@ pub async fn suspend(
 ) -> Answer {
     let now = app.change(&caller, async move |host| {
         let done = host.suspend(&name, &addon, alias.as_ref()).await?;
-        let changed = done.changed;
-        Ok(ResourceNow::new(done.stays(&host, &name, &addon, alias.as_ref())?, changed))
+        Ok(done.stays(&host, &name, &addon, alias.as_ref())?)
     });
     ok(&now.await?)
 }
@@ -157,8 +155,7 @@ pub async fn resume(
 ) -> Answer {
     let now = app.change(&caller, async move |host| {
         let done = host.resume(&name, &addon, alias.as_ref()).await?;
-        let changed = done.changed;
-        Ok(ResourceNow::new(done.stays(&host, &name, &addon, alias.as_ref())?, changed))
+        Ok(done.stays(&host, &name, &addon, alias.as_ref())?)
     });
     ok(&now.await?)
 }
