@@ -6,6 +6,7 @@ mod anything;
 mod api;
 mod bad_input;
 mod end;
+mod market;
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -32,6 +32,9 @@ pub trait Engine: Send + Sync {
     /// reference and nowhere else.
     async fn pull(&self, name: &str, credentials: Option<&Credentials>, progress: &PullProgress<'_>) -> Result<()>;
 
+    /// The digest that the registry has an image under, of which nothing is fetched. [`Fault::NotFound`] where it has none.
+    async fn published(&self, name: &str, credentials: Option<&Credentials>) -> Result<String>;
+
     /// Gives an image the engine has another name.
     async fn tag(&self, image: &str, name: &str) -> Result<()>;
 

@@ -124,6 +124,17 @@ pub enum Error {
     #[error("no engine has an image of addon `{addon}`, by which its volumes are reached")]
     NoImage { addon: AddonId },
 
+    #[error("the marketplace has no addon with the id `{}`", shown(.0, 60))]
+    UnknownEntry(String),
+    #[error("nothing is installed with the id `{}`", shown(.0, 60))]
+    UnknownInstallation(String),
+    #[error("addon `{addon}` {version} was published with another digest")]
+    VersionPublished { addon: AddonId, version: Version },
+    #[error("the namespace `{namespace}` has {most} addons in the marketplace, as many as it may")]
+    MarketFull { namespace: Id, most: u64 },
+    #[error("the marketplace's addon `{id}` is {}", status.replace('_', " "))]
+    NotApproved { id: String, status: &'static str },
+
     #[error("policy `lodger.toml`: {message}")]
     Policy { message: String },
     #[error("addon `{addon}` declares no service `{}`", shown(service, 60))]
@@ -258,6 +269,11 @@ impl Error {
             Error::NothingEarlier { .. } => ("no-earlier-version", NotFound),
             Error::AddedSince { .. } => ("added-since", Conflict),
             Error::NoImage { .. } => ("no-image", Host),
+            Error::UnknownEntry(_) => ("unknown-entry", NotFound),
+            Error::UnknownInstallation(_) => ("unknown-installation", NotFound),
+            Error::VersionPublished { .. } => ("version-published", Conflict),
+            Error::MarketFull { .. } => ("market-full", Conflict),
+            Error::NotApproved { .. } => ("not-approved", Conflict),
             Error::Policy { .. } => ("invalid-policy", Host),
             Error::UnknownService { .. } => ("unknown-service", NotFound),
             Error::Service { .. } => ("service", Conflict),
@@ -360,6 +376,11 @@ impl Error {
             Error::Quarantined { addon, .. } => {
                 format!("`lodger enable {addon}` lets it try again; `lodger calls {addon}` shows how it has failed")
             }
+            Error::VersionPublished { .. } => {
+                "raise the version: what was published once stays what it was, also after it was deleted".to_owned()
+            }
+            Error::MarketFull { .. } => "delete some that are not needed".to_owned(),
+            Error::NotApproved { .. } => "only what is approved is installed".to_owned(),
             Error::Busy { .. } | Error::TooManyCalls { .. } => "ask again later; nothing has been done".to_owned(),
             Error::Vetoed { addon, .. } => format!("`lodger disable {addon}` if it is not to decide"),
             Error::Listener { addon, .. } => format!(

@@ -10,6 +10,7 @@
 //! locks/                      one file per addon, and one for restoring a whole home; commands/ has one per command at work
 //!                             in a service
 //! snapshots/<ns>/<name>/<version>/   what an earlier version had
+//! market/                     archives of what is published, by digest
 //! ```
 //!
 //! Law 5: this is the one module that opens paths for guests, and it does so by handle, from ids and versions only.
@@ -22,6 +23,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use cap_std::fs::Dir;
 use sha2::{Digest as _, Sha256};
@@ -37,6 +39,9 @@ use crate::tree;
 
 /// File names the component and the manifest have in an installed version, whatever the package calls them.
 const COMPONENT: &str = "component.wasm";
+
+/// Between a published package and its entry.
+const PUBLISHED_WITHIN: Duration = Duration::from_secs(3600);
 
 /// Magic numbers of file systems whose locks other machines may not see, or see too late.
 const NETWORK_FILE_SYSTEMS: &[(u32, &str)] = &[
@@ -96,7 +101,7 @@ impl Home {
         let read_only = |error: &std::io::Error| {
             matches!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied)
         };
-        for name in ["addons", "data", "cache", "locks", "locks/commands", "snapshots"] {
+        for name in ["addons", "data", "cache", "locks", "locks/commands", "snapshots", "market"] {
             match private_dir(&root.join(name)) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) if read_only(&error) => {
@@ -279,6 +284,58 @@ impl Home {
             for part in ["addons", "data", "snapshots"] {
                 // Where another addon of the namespace is left, this is not the last.
                 let _ = std::fs::remove_dir(self.root.join(part).join(id.namespace.as_str()));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Home {
+    /// Where the archive of a published package is, by its digest, which is ours.
+    fn published_path(&self, digest: &str) -> PathBuf {
+        let name = digest.strip_prefix("sha256:").unwrap_or(digest);
+        self.root.join("market").join(format!("{name}.tar.gz"))
+    }
+
+    /// Keeps what is published, before the store names it. What a crash leaves is removed by [`Home::keep_published`].
+    pub fn put_published(&self, digest: &str, packed: &[u8]) -> Result<()> {
+        let path = self.published_path(digest);
+        let put = || -> std::io::Result<()> {
+            let dir = self.root.join("market");
+            let mut incoming = tempfile::Builder::new().prefix(".incoming-").tempfile_in(&dir)?;
+            incoming.write_all(packed)?;
+            incoming.as_file().sync_all()?;
+            crash::point("file", "published package to be put in place");
+            incoming.persist(&path)?;
+            File::open(&dir)?.sync_all()
+        };
+        put().map_err(Error::io("keep a published package in", &path))
+    }
+
+    /// Removes one that came to no entry.
+    pub fn remove_published(&self, digest: &str) -> Result<()> {
+        let path = self.published_path(digest);
+        std::fs::remove_file(&path).map_err(Error::io("remove", path))
+    }
+
+    pub fn read_published(&self, digest: &str) -> Result<Vec<u8>> {
+        let path = self.published_path(digest);
+        std::fs::read(&path).map_err(Error::io("read", path))
+    }
+
+    /// Removes every published package but those with these digests, and those that are so new that their entry may be about
+    /// to be made.
+    pub fn keep_published(&self, digests: &BTreeSet<String>) -> Result<()> {
+        let dir = self.root.join("market");
+        let kept: BTreeSet<PathBuf> = digests.iter().map(|digest| self.published_path(digest)).collect();
+        for path in names(&dir)?.into_iter().map(|name| dir.join(name)).filter(|path| !kept.contains(path)) {
+            let remove = || -> std::io::Result<()> {
+                let age = path.metadata()?.modified()?.elapsed().unwrap_or_default();
+                if age > PUBLISHED_WITHIN { std::fs::remove_file(&path) } else { Ok(()) }
+            };
+            match remove() {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                removed => removed.map_err(Error::io("remove", path))?,
             }
         }
         Ok(())

@@ -31,7 +31,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use wasmtime::Store as WasmStore;
 use wasmtime::component::InstancePre;
 
@@ -48,6 +48,7 @@ use crate::key::random;
 use crate::lifecycle::{self, AddonState, ResourceState};
 use crate::limits::Limit;
 use crate::lock::{HOLDER_BYTES, Held};
+use crate::market;
 use crate::network::{Endpoints, Reach};
 use crate::outbound::Outbound;
 use crate::outcome::{Outcome, Report};
@@ -120,6 +121,9 @@ pub struct Host {
     copied: bool,
     /// A restore into this home is under way, or was cut off.
     pub(crate) restoring: AtomicBool,
+    /// Something was published, or is no more.
+    pub(crate) market: Notify,
+    pub(crate) reviews: Semaphore,
 }
 
 /// One invocation of one hook that entered the guest.
@@ -197,6 +201,8 @@ impl Host {
             ended: config.ended,
             copied,
             restoring,
+            market: Notify::new(),
+            reviews: Semaphore::new(market::review::AT_A_TIME),
         })
     }
 

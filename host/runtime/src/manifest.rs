@@ -10,7 +10,7 @@ mod services;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::id::{AddonId, Id};
@@ -26,14 +26,21 @@ pub const FILE: &str = "addon.json";
 pub const BYTES_MAX: usize = 1 << 20;
 
 /// One thing wrong with a document.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
     /// Where, as `services[0].image`; `.` for the document as a whole.
     pub path: String,
     pub message: String,
     /// What to change.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+}
+
+/// Which addon a manifest is of, whatever else is wrong with it.
+pub(crate) struct Named {
+    pub id: AddonId,
+    pub version: Option<semver::Version>,
+    pub has_component: bool,
 }
 
 /// A manifest whose names and references are checked.
@@ -114,6 +121,15 @@ impl Manifest {
     pub fn parse(bytes: &[u8]) -> Result<Manifest> {
         let raw = raw::read(bytes).map_err(|problem| Error::Manifest { problems: vec![problem] })?;
         rules::check(raw).map_err(|problems| Error::Manifest { problems })
+    }
+
+    /// Reads the shape alone, and which addon it is of: its rules are for [`Manifest::parse`].
+    ///
+    /// # Errors
+    /// As for [`Manifest::parse`], as far as it is about the shape and the names.
+    pub(crate) fn named(bytes: &[u8]) -> Result<Named> {
+        let raw = raw::read(bytes).map_err(|problem| Error::Manifest { problems: vec![problem] })?;
+        rules::named(&raw).map_err(|problems| Error::Manifest { problems })
     }
 
     /// Its version, or that of the first of those that name none.

@@ -61,6 +61,20 @@ impl Package {
         reader.finish()
     }
 
+    /// A package of nothing but its manifest.
+    pub(crate) fn of_manifest(bytes: &[u8]) -> Result<Package> {
+        let bounds = PackageBounds { bytes: manifest::BYTES_MAX as u64, files: 1, component_bytes: 0 };
+        let mut reader = Reader::new(Path::new(manifest::FILE), &bounds);
+        reader.note(manifest::FILE)?;
+        reader.add(manifest::FILE, bytes)?;
+        reader.finish()
+    }
+
+    /// The digest it has, whether or not the manifest is one.
+    pub(crate) fn digest_of_manifest(bytes: &[u8]) -> String {
+        digest(&BTreeMap::from([(manifest::FILE.to_owned(), bytes.to_owned())]))
+    }
+
     /// An installed package, whose component has the name `component` whatever the manifest calls it. It was held to its
     /// bounds when it was installed.
     pub(crate) fn read_installed(path: &Path, component: &str) -> Result<Package> {

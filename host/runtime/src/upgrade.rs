@@ -79,7 +79,7 @@ impl Host {
         let (next, what) = self.check_upgrade(&locked, &incoming)?;
         let Some(next) = next else { return Ok(Done::already(what)) };
         let manifest = &incoming.package.manifest;
-        let pins = self.resolve_images(manifest, &incoming.grant).await?;
+        let pins = self.resolve_images(manifest, &incoming.grant, None).await?;
         let left = self.leave(&locked, &next.row.version)?;
         let put = self.put_beside(&next.row, &incoming.package, pins.as_deref());
         let tried = match put {

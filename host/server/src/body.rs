@@ -154,6 +154,26 @@ fn is_of(headers: &HeaderMap, wanted: &'static str) -> Result<(), Refusal> {
     if kind.eq_ignore_ascii_case(wanted) { Ok(()) } else { Err(Refusal::MediaType(wanted)) }
 }
 
+/// What a body says it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Given {
+    Json,
+    Package,
+    Other,
+}
+
+pub fn given(headers: &HeaderMap) -> Given {
+    match (is_of(headers, JSON), is_of(headers, PACKAGE)) {
+        (Ok(()), _) => Given::Json,
+        (_, Ok(())) => Given::Package,
+        _ => Given::Other,
+    }
+}
+
+pub async fn read_json(request: Request) -> Result<Bytes, Refusal> {
+    read(request, JSON_MAX, JSON_WITHIN).await
+}
+
 async fn read(request: Request, most: u64, within: Duration) -> Result<Bytes, Refusal> {
     let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > most) {

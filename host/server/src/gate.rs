@@ -14,11 +14,11 @@ use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use ipnet::IpNet;
-use lodger::{Scope, Token};
+use lodger::{Id, Scope, Token};
 
-use crate::Config;
 use crate::problem::{Problem, Refusal};
 use crate::shared::App;
+use crate::{Config, oakestra};
 
 /// Requests that one client may have under way.
 const REQUESTS_OF_CLIENT: usize = 32;
@@ -51,6 +51,11 @@ impl Caller {
     /// For the record of calls.
     pub fn actor(&self) -> String {
         format!("token {}", self.token.id)
+    }
+
+    /// Whether it may publish addons of this namespace.
+    pub fn publishes(&self, namespace: &Id) -> bool {
+        self.has(&Scope::Manage) || self.has(&Scope::Publish(namespace.clone()))
     }
 
     fn has(&self, scope: &Scope) -> bool {
@@ -210,13 +215,30 @@ enum Needed {
     ReadOfApp,
     /// To change an app, or see what it keeps in confidence.
     App,
+    /// To publish, in some namespace: in which, only what is published tells.
+    Publish,
+    /// To see what is published.
+    ReadMarket,
     Manage,
 }
 
 /// The one table of what is whose to do. What is not in it is for those who may do everything.
 fn needed(method: &Method, path: Option<&str>) -> Needed {
     let looks = method == Method::GET || method == Method::HEAD;
+    let is_market = |path: &str| {
+        [oakestra::MARKET, oakestra::MARKET_TOO].iter().any(|base| {
+            let below = path.strip_prefix(base).map(|below| below.trim_end_matches('/'));
+            below.is_some_and(|below| below.is_empty() || below == "/{entry}")
+        })
+    };
     match path {
+        Some(path) if is_market(path) => {
+            if looks {
+                Needed::ReadMarket
+            } else {
+                Needed::Publish
+            }
+        }
         Some("/v1/apps/{app}") if looks => Needed::ReadOfApp,
         Some("/v1/apps/{app}/env" | "/v1/apps/{app}/addons/{namespace}/{name}/url") if looks => Needed::App,
         Some("/v1/apps/{app}/addons/{namespace}/{name}") if method == Method::PUT || method == Method::DELETE => {
@@ -232,9 +254,11 @@ fn needed(method: &Method, path: Option<&str>) -> Needed {
 
 impl Needed {
     fn is_met(self, caller: &Caller, of_app: Option<Scope>) -> bool {
-        let reads = matches!(self, Needed::Read | Needed::ReadOfApp) && caller.has(&Scope::Read);
+        let reads = matches!(self, Needed::Read | Needed::ReadOfApp | Needed::ReadMarket) && caller.has(&Scope::Read);
+        let publishes = matches!(self, Needed::Publish | Needed::ReadMarket)
+            && caller.token.scopes.iter().any(|scope| matches!(scope, Scope::Publish(_)));
         let is_of_app = matches!(self, Needed::App | Needed::ReadOfApp) && of_app.is_some_and(|app| caller.has(&app));
-        reads || is_of_app || caller.has(&Scope::Manage)
+        reads || publishes || is_of_app || caller.has(&Scope::Manage)
     }
 }
 

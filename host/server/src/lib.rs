@@ -9,6 +9,7 @@ mod gate;
 mod health;
 mod listen;
 mod metrics;
+mod oakestra;
 mod problem;
 mod shared;
 mod stall;
@@ -143,7 +144,9 @@ impl Server {
         let gate = Gate::new(self.address, &self.config);
         let app = Arc::new(Shared::new(host, guests.handle().clone(), metrics, gate));
         let theirs = app.host.clone();
-        let mending = guests.spawn(async move { theirs.watch_services(None, tell_repairs).await });
+        let mending = guests.spawn(async move {
+            tokio::join!(theirs.watch_services(None, tell_repairs), theirs.watch_market());
+        });
 
         let (stopping, stopped) = watch::channel(false);
         let serving = tokio::spawn(listen::serve(self.listener, router(app.clone()), app.clone(), stopped));
@@ -176,11 +179,13 @@ fn router(app: App) -> Router {
     let closed = Router::new()
         .route("/metrics", get(metrics::page))
         .merge(v1::routes())
+        .merge(oakestra::routes())
         .fallback(async || Refusal::NoSuchRoute)
         .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
         .layer(from_fn_with_state(app.clone(), gate::admit));
     open.merge(closed)
         .layer(from_fn_with_state(app.clone(), gate::local))
+        .layer(from_fn(oakestra::shape))
         .layer(from_fn_with_state(app.clone(), listen::note))
         .layer(from_fn(problem::private))
         .with_state(app)

@@ -71,21 +71,24 @@ impl Refusal {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Problem {
     r#type: String,
     title: String,
-    status: u16,
-    detail: String,
-    code: String,
+    pub status: u16,
+    pub detail: String,
+    pub code: String,
     #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<String>,
+    pub hint: Option<String>,
     /// Each line that is wrong.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    problems: Vec<lodger::Problem>,
+    pub problems: Vec<lodger::Problem>,
     /// What would have to be accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
-    grant: Option<Value>,
+    pub grant: Option<Value>,
+    /// What is wrong, in the shape of Oakestra's errors.
+    #[serde(skip)]
+    pub errors: Option<Value>,
 }
 
 impl Problem {
@@ -99,6 +102,7 @@ impl Problem {
             hint,
             problems: Vec::new(),
             grant: None,
+            errors: None,
         }
     }
 
@@ -116,6 +120,18 @@ impl Problem {
             None => said,
         };
         Problem::new("invalid-body", 422, lodger::text::shown(&said, 300), None)
+    }
+
+    /// To Oakestra's clients: the body is none.
+    pub fn no_json() -> Problem {
+        let errors = Some(json!({ "json": ["Invalid JSON body."] }));
+        Problem { errors, ..Problem::new("malformed-json", 400, "the body is not JSON".to_owned(), None) }
+    }
+
+    /// To Oakestra's clients: these fields are wrong.
+    pub fn of_fields(errors: Value) -> Problem {
+        let errors = Some(json!({ "json": errors }));
+        Problem { errors, ..Problem::new("invalid-body", 422, "some fields are wrong".to_owned(), None) }
     }
 
     /// A grant that somebody has to accept first (threat 6).
@@ -140,6 +156,10 @@ impl Problem {
 
 impl From<Error> for Problem {
     fn from(error: Error) -> Problem {
+        if let Error::UnknownEntry(_) | Error::UnknownInstallation(_) = error {
+            // Oakestra's words.
+            return Problem::new(error.code(), 404, "Addon not found".to_owned(), None);
+        }
         Problem::of(&error)
     }
 }
@@ -165,6 +185,8 @@ impl IntoResponse for Problem {
         }
         let body = serde_json::to_vec(&self).unwrap_or_default();
         let mut response = (status, Body::from(body)).into_response();
+        // For who gives it another shape.
+        response.extensions_mut().insert(self);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         match status {

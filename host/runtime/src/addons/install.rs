@@ -1,5 +1,6 @@
 //! Installing and uninstalling. Everything expensive or refusable happens here, never in a call.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::addons::Done;
@@ -8,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::event::{ADDON_INSTALLED, ADDON_UNINSTALLED};
 use crate::grant::{Facts, Grant};
 use crate::host::{Host, now_ms};
-use crate::id::AddonId;
+use crate::id::{AddonId, Id};
 use crate::key::random;
 use crate::lifecycle::{AddonState, ResourceState};
 use crate::package::Package;
@@ -69,11 +70,21 @@ impl Host {
     /// # Errors
     /// [`Error::DigestChanged`], [`Error::OtherVersion`], and what [`Host::in_order`] refuses; with nothing changed.
     pub async fn install(&self, incoming: Incoming, dev: bool) -> Result<Installed> {
+        self.install_with(incoming, dev, None).await
+    }
+
+    /// The same with exactly the images that were `approved`, which an engine must be there for.
+    pub(crate) async fn install_with(
+        &self,
+        incoming: Incoming,
+        dev: bool,
+        approved: Option<&BTreeMap<Id, String>>,
+    ) -> Result<Installed> {
         let id = incoming.package.manifest.id.clone();
         let _held = self.hold(&id).await?;
         let (row, changed) = self.check_install(&incoming, dev, std::slice::from_ref(&incoming))?;
         if changed {
-            let pins = self.resolve_images(&incoming.package.manifest, &incoming.grant).await?;
+            let pins = self.resolve_images(&incoming.package.manifest, &incoming.grant, approved).await?;
             self.home.put_version(&id, &row.version, &incoming.package)?;
             self.home.open_data(&id)?;
             let event = self.store.event(ADDON_INSTALLED, Some(&id.to_string()), &self.actor());

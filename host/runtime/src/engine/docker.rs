@@ -117,6 +117,15 @@ impl Engine for Docker {
         }
     }
 
+    async fn published(&self, name: &str, credentials: Option<&Credentials>) -> Result<String> {
+        let asking = self.about_image("ask the registry for", name).await?;
+        let credentials = stream::credentials(&asking, name, credentials)?;
+        let found =
+            asking.within(ACTION, asking.client.inspect_registry_image(&spec::with_tag(name), credentials)).await?;
+        let digest = found.descriptor.digest.map(|digest| shown(&digest, SUBJECT_MAX));
+        digest.ok_or_else(|| asking.refused("the registry told no digest of it".to_owned()))
+    }
+
     async fn tag(&self, image: &str, name: &str) -> Result<()> {
         let asking = self.about_image("tag", image).await?;
         let full = spec::with_tag(name);

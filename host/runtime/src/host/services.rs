@@ -1,6 +1,6 @@
 //! When services are looked after: before every mutating hook, after a resource has gone, and when somebody asks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::Serialize;
@@ -68,23 +68,34 @@ impl Host {
         Ok(())
     }
 
-    /// At install: the images of services, checked. `None` without an engine that answers; `enable` pins them then.
-    pub(crate) async fn resolve_images(&self, manifest: &Manifest, grant: &Grant) -> Result<Option<Vec<Pin>>> {
+    /// At install: the images of services, checked. `None` without an engine that answers, unless it must be those that were
+    /// `approved`; `enable` pins them then.
+    pub(crate) async fn resolve_images(
+        &self,
+        manifest: &Manifest,
+        grant: &Grant,
+        approved: Option<&BTreeMap<Id, String>>,
+    ) -> Result<Option<Vec<Pin>>> {
         let mut pins = Vec::new();
         if manifest.services.is_empty() {
             return Ok(Some(pins));
         }
+        let may_wait = |error: &Error| approved.is_none() && error.is_unreachable();
         let engine = match &grant.stands_in {
             Some(part) => Ok(part.engine.to_string()),
             None => self.services.roomiest().await,
         };
         let engine = match engine {
-            Err(error) if error.is_unreachable() => return Ok(None),
+            Err(error) if may_wait(&error) => return Ok(None),
             engine => engine?,
         };
         for service in &manifest.services {
-            match self.services.resolve(&service.image, &engine).await {
-                Err(error) if error.is_unreachable() => return Ok(None),
+            let pin = match approved {
+                Some(approved) => self.services.resolve_approved(service, approved, &engine).await,
+                None => self.services.resolve(&service.image, &engine).await,
+            };
+            match pin {
+                Err(error) if may_wait(&error) => return Ok(None),
                 pin => pins.push(pin?),
             }
         }

@@ -208,6 +208,8 @@ pub(super) struct Volume {
     pub driver: Option<String>,
     #[serde(default)]
     pub driver_opts: Map<String>,
+    #[serde(default)]
+    pub labels: Map<String>,
 }
 
 #[derive(serde::Deserialize)]
@@ -222,6 +224,8 @@ pub(super) enum Network {
 pub(super) struct FullNetwork {
     pub name: String,
     pub driver: Option<String>,
+    #[serde(default)]
+    pub enable_ipv6: bool,
     #[serde(default)]
     pub driver_opts: Map<String>,
 }

@@ -5,7 +5,7 @@ use std::path::{Component, Path};
 use std::str::FromStr;
 
 use super::raw::{self, Raw};
-use super::{Dependency, Manifest, Plan, Problem, Setting, services};
+use super::{Dependency, Manifest, Named, Plan, Problem, Setting, services};
 use crate::env;
 use crate::hook::HookName;
 use crate::id::{AddonId, Id};
@@ -116,6 +116,17 @@ pub(super) fn check(raw: Raw) -> Result<Manifest, Vec<Problem>> {
             depends,
         }),
         _ => Err(std::mem::take(&mut found.0)),
+    }
+}
+
+/// What it is called and in which version, and nothing more.
+pub(super) fn named(raw: &Raw) -> Result<Named, Vec<Problem>> {
+    let mut found = Found(Vec::new());
+    let id = addon_id(&mut found, raw);
+    let version = raw.version.as_deref().and_then(|text| found.parse::<semver::Version>("version", text));
+    match id {
+        Some(id) if found.0.is_empty() => Ok(Named { id, version, has_component: raw.component.is_some() }),
+        _ => Err(found.0),
     }
 }
 

@@ -87,12 +87,20 @@ pub(super) fn check(found: &mut Found, raw: &Raw) -> Vec<Service> {
     found.unique("volumes", raw.volumes.iter().map(|volume| &volume.name));
     found.unique("networks", raw.networks.iter().map(raw::Network::name));
     for (place, volume) in raw.volumes.iter().enumerate() {
-        plain_driver(found, &format!("volumes[{place}]"), "local", volume.driver.as_deref(), &volume.driver_opts.0);
+        let path = format!("volumes[{place}]");
+        plain_driver(found, &path, "local", volume.driver.as_deref(), &volume.driver_opts.0);
+        if !volume.labels.0.is_empty() {
+            found.add_with_hint(format!("{path}.labels"), "volumes carry the host's labels alone", "remove the line");
+        }
     }
     for (place, network) in raw.networks.iter().enumerate() {
         if let raw::Network::Full(network) = network {
             let path = format!("networks[{place}]");
             plain_driver(found, &path, "bridge", network.driver.as_deref(), &network.driver_opts.0);
+            if network.enable_ipv6 {
+                let message = "networks of services have no addresses of IPv6";
+                found.add_with_hint(format!("{path}.enable_ipv6"), message, "remove the line");
+            }
         }
     }
     let mut services: Vec<Service> = Vec::new();

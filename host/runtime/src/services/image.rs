@@ -1,8 +1,14 @@
 //! Images of services: found or fetched, looked at, and pinned.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
 use super::Services;
-use crate::engine::{About, Credentials, Engine, Image};
+use crate::engine::{About, Credentials, Engine, Failure, Image};
 use crate::error::{Error, Result};
+use crate::id::Id;
 use crate::image::ImageRef;
 use crate::manifest::Service;
 use crate::policy::Registry;
@@ -14,6 +20,8 @@ use crate::text::{redact, shown};
 
 /// Largest password file, in bytes.
 const PASSWORD_MAX: u64 = 64 << 10;
+/// For the address of a registry.
+const LOOKUP: Duration = Duration::from_secs(10);
 
 impl Services {
     /// Pins the image of a service: from then on its containers are made of this image, whatever its tag says later.
@@ -39,6 +47,67 @@ impl Services {
         let found = self.find_or_fetch(&*engine, image).await?;
         let about = engine.about().await?;
         self.check(image, found, &about)
+    }
+
+    /// What an image is now, by its digest, or by its id where the policy has it without one: as the engine has it, else as
+    /// its registry tells. Nothing of it is fetched.
+    ///
+    /// # Errors
+    /// As for [`Services::resolve`]; and [`Error::Image`] where the registry is one that the policy does not name and that is
+    /// not public: whoever publishes must not make the engine ask what only this machine reaches.
+    pub async fn published(&self, image: &ImageRef, engine: &str) -> Result<String> {
+        let engine = self.engines.get(engine)?;
+        let from = self.source(image);
+        for name in [&image.exact(), &from] {
+            if let Some(found) = engine.image(&name.to_string()).await? {
+                let pin = self.check(image, found, &engine.about().await?)?;
+                return Ok(pin.digest.unwrap_or(pin.id));
+            }
+        }
+        let registry = self.policy.registries.get(&image.registry);
+        if registry.is_none() {
+            self.is_for_all(image).await?;
+        }
+        let credentials = registry.map(|registry| credentials(&from, registry)).transpose()?.flatten();
+        let digest = engine.published(&from.to_string(), credentials.as_ref()).await;
+        let digest =
+            digest.map_err(|failure| not_fetched(image, &from, failure, credentials.as_ref(), "ask for it at"))?;
+        let at = image.at(&digest);
+        let known = at.parse::<ImageRef>().ok().filter(|known| image.digest.is_none() || known.digest == image.digest);
+        let other = || failed(image, format!("is another at {}: {}", from.registry, shown(&digest, 100)), None);
+        known.map(|_| at).ok_or_else(other)
+    }
+
+    /// The image of a service that was approved, and no other.
+    ///
+    /// # Errors
+    /// As for [`Services::resolve`]; and [`Error::Image`] where that image is not to be had any more.
+    pub async fn resolve_approved(
+        &self,
+        service: &Service,
+        approved: &BTreeMap<Id, String>,
+        engine: &str,
+    ) -> Result<Pin> {
+        let image = &service.image;
+        let known = approved.get(&service.name).map(String::as_str).unwrap_or_default();
+        let by_digest: Option<ImageRef> = known.parse().ok().filter(|_| known.contains('@'));
+        let pin = self.resolve(by_digest.as_ref().unwrap_or(image), engine).await?;
+        // One without a digest is known by its id.
+        if by_digest.is_none() && pin.id != known {
+            let message = format!("is another by now than {}, which was approved", shown(known, 100));
+            return Err(failed(image, message, Some("publish it in a new version".to_owned())));
+        }
+        Ok(pin)
+    }
+
+    /// The registry of an image, where nobody has named it to us, has an address of the public.
+    async fn is_for_all(&self, image: &ImageRef) -> Result<()> {
+        let host = image.registry.split(':').next().unwrap_or_default();
+        let found = self.outbound.resolve(host, Instant::now() + LOOKUP, ()).await;
+        found.map(drop).map_err(|error| {
+            let hint = format!("[[registry]] with name = \"{}\" in lodger.toml names it", image.registry);
+            failed(image, format!("is at a registry that cannot be asked: {error}"), Some(hint))
+        })
     }
 
     async fn find_or_fetch(&self, engine: &dyn Engine, image: &ImageRef) -> Result<Image> {
@@ -74,21 +143,7 @@ impl Services {
             }
         };
         let pulled = engine.pull(&from.to_string(), credentials.as_ref(), &progress).await;
-        pulled.map_err(|failure| match failure.fault {
-            fault if fault.is_silence() => failure.into(),
-            _ => {
-                // A registry may say what it was given, and an engine pass that on.
-                let password: Vec<String> = credentials.iter().map(|given| given.password.clone()).collect();
-                let why = redact(&failure.message, &password);
-                let message =
-                    format!("is not on engine `{}`, which could not fetch it from {}: {why}", failure.engine, from.registry);
-                let hint = format!(
-                    "check its name; mirror, user and password_file stand in lodger.toml under [[registry]], name = \"{}\"",
-                    image.registry
-                );
-                failed(image, message, Some(hint))
-            }
-        })?;
+        pulled.map_err(|failure| not_fetched(image, &from, failure, credentials.as_ref(), "fetch it from"))?;
         if from.registry != image.registry && image.digest.is_none() {
             engine.tag(&from.to_string(), &image.to_string()).await?;
         }
@@ -194,6 +249,28 @@ impl Services {
 
 fn failed(image: &ImageRef, message: String, hint: Option<String>) -> Error {
     Error::Image { image: image.to_string(), message, hint }
+}
+
+/// Neither here nor to be had, unless it is the engine that is silent.
+fn not_fetched(
+    image: &ImageRef,
+    from: &ImageRef,
+    failure: Failure,
+    credentials: Option<&Credentials>,
+    what: &str,
+) -> Error {
+    if failure.fault.is_silence() {
+        return failure.into();
+    }
+    // A registry may say what it was given, and an engine pass that on.
+    let password: Vec<String> = credentials.iter().map(|given| given.password.clone()).collect();
+    let why = redact(&failure.message, &password);
+    let message = format!("is not on engine `{}`, which could not {what} {}: {why}", failure.engine, from.registry);
+    let hint = format!(
+        "check its name; mirror, user and password_file stand in lodger.toml under [[registry]], name = \"{}\"",
+        image.registry
+    );
+    failed(image, message, Some(hint))
 }
 
 /// For the registry that is asked, and no other.

@@ -52,21 +52,26 @@ pub async fn logs(asking: &Asking, container: &str, most: usize) -> Result<Vec<u
     Ok(kept.into())
 }
 
+/// For the registry of this image, and no other.
+pub fn credentials(asking: &Asking, name: &str, given: Option<&Credentials>) -> Result<Option<DockerCredentials>> {
+    if given.is_some_and(|given| given.registry != spec::registry(name)) {
+        return Err(asking.refused("the credentials are for another registry".to_owned()));
+    }
+    Ok(given.map(|given| DockerCredentials {
+        username: Some(given.user.clone()),
+        password: Some(given.password.clone()),
+        serveraddress: Some(given.registry.clone()),
+        ..DockerCredentials::default()
+    }))
+}
+
 pub async fn pull(
     asking: &Asking,
     name: &str,
     credentials: Option<&Credentials>,
     progress: &PullProgress<'_>,
 ) -> Result<()> {
-    if credentials.is_some_and(|given| given.registry != spec::registry(name)) {
-        return Err(asking.refused("the credentials are for another registry".to_owned()));
-    }
-    let credentials = credentials.map(|given| DockerCredentials {
-        username: Some(given.user.clone()),
-        password: Some(given.password.clone()),
-        serveraddress: Some(given.registry.clone()),
-        ..DockerCredentials::default()
-    });
+    let credentials = self::credentials(asking, name, credentials)?;
     let options = CreateImageOptions { from_image: Some(spec::with_tag(name)), ..CreateImageOptions::default() };
     let mut steps = pin!(asking.client.create_image(Some(options), None, credentials));
     let mut layers = BTreeMap::new();

@@ -1,0 +1,128 @@
+//! Oakestra's two APIs, as its dashboards and scripts know them, without their faults: the marketplace under
+//! `/api/v1/marketplace/addons` and the addons manager under `/api/v1/addons`; its documentation's `/api/addons` answers too.
+//!
+//! Refusals have the shape of its error bodies: `{"code": 404, "message": "Addon not found", "status": "Not Found"}`, and
+//! `errors` by the path of what is wrong.
+
+mod marketplace;
+mod schema;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::http::header::{CONTENT_TYPE, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
+use axum::routing::get;
+use serde_json::{Map, Value, json};
+
+use crate::body::{Given, JSON, read_json};
+use crate::problem::Problem;
+use crate::shared::App;
+
+pub const PREFIX: &str = "/api/";
+pub const MARKET: &str = "/api/v1/marketplace/addons";
+/// In the documentation.
+pub const MARKET_TOO: &str = "/api/addons";
+
+pub fn routes() -> Router<App> {
+    let mut routes = Router::new();
+    // A slash at the end makes no difference.
+    for base in [MARKET, MARKET_TOO] {
+        for end in ["", "/"] {
+            let all = get(marketplace::list).post(marketplace::publish);
+            let one = get(marketplace::one).delete(marketplace::delete);
+            routes = routes.route(&format!("{base}{end}"), all).route(&format!("{base}/{{entry}}{end}"), one);
+        }
+    }
+    routes
+}
+
+/// Gives what is refused under [`PREFIX`] the shape of Oakestra's errors.
+pub async fn shape(request: Request, next: Next) -> Response {
+    let is_ours = request.uri().path().starts_with(PREFIX);
+    let mut response = next.run(request).await;
+    if is_ours && let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        *response.body_mut() = Body::from(body(problem).to_string());
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+    }
+    response
+}
+
+/// The body of a request. What is not JSON counts as an empty object, whatever it says: no form of a page can change anything.
+async fn json_or_nothing(given: Given, request: Request) -> Result<Value, Problem> {
+    if given != Given::Json {
+        return Ok(json!({}));
+    }
+    let body = read_json(request).await?;
+    serde_json::from_slice(&body).map_err(|_| Problem::no_json())
+}
+
+fn body(problem: Problem) -> Value {
+    let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut body = json!({
+        "code": problem.status,
+        "status": status.canonical_reason().unwrap_or_default(),
+        "reason": problem.code,
+    });
+    let problems = (!problem.problems.is_empty()).then(|| json!({ "json": by_path(&problem.problems) }));
+    match problem.errors.or(problems) {
+        Some(errors) => body["errors"] = errors,
+        None if [StatusCode::METHOD_NOT_ALLOWED, StatusCode::INTERNAL_SERVER_ERROR].contains(&status) => {}
+        None => body["message"] = json!(problem.detail),
+    }
+    for (name, value) in [("hint", problem.hint.map(Value::String)), ("grant", problem.grant)] {
+        if let Some(value) = value {
+            body[name] = value;
+        }
+    }
+    body
+}
+
+/// `services[0].image` as `{"services": {"0": {"image": [message]}}}`.
+fn by_path(problems: &[lodger::Problem]) -> Value {
+    let mut errors = Map::new();
+    for problem in problems {
+        let path = problem.path.replace('[', ".").replace(']', "");
+        let parts: Vec<&str> = path.split('.').filter(|part| !part.is_empty()).collect();
+        note(&mut errors, &parts, &problem.message);
+    }
+    Value::Object(errors)
+}
+
+fn note(errors: &mut Map<String, Value>, parts: &[&str], message: &str) {
+    let Some((first, below)) = parts.split_first() else { return note(errors, &["_schema"], message) };
+    let at = errors.entry(*first).or_insert_with(|| if below.is_empty() { json!([]) } else { json!({}) });
+    if !below.is_empty() && at.is_array() {
+        // Something is wrong with what this is a part of, too.
+        *at = json!({ "_schema": at.take() });
+    }
+    match at {
+        Value::Object(deeper) => note(deeper, below, message),
+        Value::Array(messages) => messages.push(json!(message)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_are_told_where_they_are() {
+        let problem = |path: &str| lodger::Problem { path: path.to_owned(), message: format!("at {path}"), hint: None };
+        let problems = ["name", "name", "services[1].ports.80", "services", "services[0]", "."].map(problem);
+        let expected = json!({
+            "name": ["at name", "at name"],
+            "services": { "_schema": ["at services"], "0": ["at services[0]"], "1": { "ports": { "80": ["at services[1].ports.80"] } } },
+            "_schema": ["at ."],
+        });
+        assert_eq!(by_path(&problems), expected);
+        let deeper = ["services", "services[0].image"].map(problem);
+        let expected = json!({
+            "services": { "_schema": ["at services"], "0": { "image": ["at services[0].image"] } },
+        });
+        assert_eq!(by_path(&deeper), expected);
+    }
+}
