@@ -6,7 +6,8 @@ mod anything;
 mod api;
 mod bad_input;
 mod end;
-mod market;
+pub mod manager;
+pub mod market;
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -44,15 +45,24 @@ impl Serving {
     }
 
     fn start_with(lab: &Lab, args: &[&str], environment: &[(&str, &str)]) -> Serving {
+        Serving::try_start(lab, args, environment).unwrap()
+    }
+
+    /// `None` where it has died before it listened.
+    fn try_start(lab: &Lab, args: &[&str], environment: &[(&str, &str)]) -> Option<Serving> {
         let token = token(lab, "manage");
         let mut command = lab.command(&[&["--json", "serve", "--listen", "127.0.0.1:0"], args].concat());
         let log = File::options().create(true).append(true).open(lab.path("log")).unwrap();
         let mut child = command.envs(environment.iter().copied()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        if line.is_empty() {
+            child.wait().unwrap();
+            return None;
+        }
         let listening: Value = serde_json::from_str(&line).unwrap();
         let address = listening["listening"].as_str().unwrap().strip_prefix("http://").unwrap().to_owned();
-        Serving { child: Some(child), address, token }
+        Some(Serving { child: Some(child), address, token })
     }
 
     fn connect(&self) -> TcpStream {
@@ -61,7 +71,17 @@ impl Serving {
 
     /// Sends a request and does not wait for its answer.
     fn send(&self, method: &str, path: &str, more: &str, body: &[u8]) -> TcpStream {
-        let mut stream = self.connect();
+        self.send_over(self.connect(), method, path, more, body)
+    }
+
+    /// `None` where the server has died.
+    fn try_ask(&self, method: &str, path: &str, more: &str, body: &[u8]) -> Option<Reply> {
+        let stream = TcpStream::connect(&self.address).ok()?;
+        let more = format!("{}{more}", self.bearer());
+        Some(Reply::read(self.send_over(stream, method, path, &more, body))).filter(|reply| reply.status != 0)
+    }
+
+    fn send_over(&self, mut stream: TcpStream, method: &str, path: &str, more: &str, body: &[u8]) -> TcpStream {
         let (address, length) = (&self.address, body.len());
         let head = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n");
         let length = if method == "GET" { String::new() } else { format!("Content-Length: {length}\r\n") };
@@ -92,11 +112,15 @@ impl Serving {
         self.as_(&self.token, "PUT", path, body)
     }
 
-    fn delete(&self, path: &str, body: &Value) -> Reply {
+    pub fn delete(&self, path: &str, body: &Value) -> Reply {
         self.as_(&self.token, "DELETE", path, body)
     }
 
-    fn bearer(&self) -> String {
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    pub fn bearer(&self) -> String {
         format!("Authorization: Bearer {}\r\n", self.token)
     }
 

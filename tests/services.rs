@@ -13,6 +13,7 @@ pub mod guests;
 mod images;
 mod kill_points;
 mod lost;
+mod manager;
 mod market;
 mod oakestra;
 mod outages;

@@ -240,3 +240,48 @@ fn a_token_whose_making_or_revoking_is_killed_is_there_or_not() {
     assert!(killed(&["token", "revoke", &id], 2) && tokens().len() == made - 1);
     lab.lodger(&["--json", "token", "revoke", &id]).fails_with(1, "unknown-token");
 }
+
+#[test]
+fn a_listener_that_is_open_for_oakestra_is_open_for_nothing_else() {
+    use super::market::{MARKET, package, publish, refused, reviewed};
+
+    let lab = Lab::new();
+    for args in [&["--listen", "0.0.0.0:0"][..], &["--behind-proxy", "10.0.0.0/8"]] {
+        let problem = super::refused(&lab, &[args, &["--open-oakestra"]].concat());
+        assert!(["open-oakestra", "clear-text"].contains(&problem["code"].as_str().unwrap()), "{problem}");
+    }
+    let server = Serving::start_with(&lab, &["--open-oakestra"], &[]);
+    let json = "Content-Type: application/json\r\n";
+    for path in ["/v1/addons", "/metrics", "/v1/apps/shop/env"] {
+        server.ask("GET", path, "", b"").refuses(401, "no-token");
+    }
+    assert_eq!(server.ask("GET", MARKET, "", b"").is(200).json(), json!([]));
+    let entry = server.ask("POST", "/api/addons", json, br#"{"name":"x","services":[]}"#).is(201).json();
+    assert_eq!(reviewed(&server, &entry["_id"])["status"], "verification_failed");
+    // A page of another origin, or another name for this machine, gets nothing; neither does a token that is none.
+    refused(server.ask("GET", MARKET, "Origin: https://evil.example\r\n", b""), 403, "Forbidden");
+    refused(server.ask("GET", MARKET, "Authorization: Bearer lodger_0_0\r\n", b""), 401, "Unauthorized");
+    let mut stream = server.connect();
+    std::io::Write::write_all(
+        &mut stream,
+        format!("GET {MARKET} HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n").as_bytes(),
+    )
+    .unwrap();
+    assert_eq!(super::Reply::read(stream).status, 421);
+
+    let entry = publish(&server, &server.token, &package(&lab, |_| ())).is(201).json();
+    let entry = reviewed(&server, &entry["_id"]);
+    let grant = &entry["verification"]["grant"];
+    let asked = json!({ "marketplace_id": entry["_id"], "grant": grant }).to_string();
+    // Whoever needs no token decides about no grant.
+    refused(server.ask("POST", "/api/v1/addons", json, asked.as_bytes()), 409, "Conflict");
+    drop(server);
+    lab.policy(&format!("[grant]\npreapproved = [{grant}]\n"));
+    let server = Serving::start_with(&lab, &["--open-oakestra"], &[]);
+    let asked = json!({ "marketplace_id": entry["_id"] }).to_string();
+    let installed = server.ask("POST", "/api/addons/install", json, asked.as_bytes()).is(201).json();
+    super::manager::comes_to(&server, &installed["_id"], "active");
+    let path = format!("/api/v1/addons/{}", installed["_id"].as_str().unwrap());
+    server.ask("DELETE", &path, "", b"").is(200);
+    super::manager::comes_to(&server, &installed["_id"], "disabled");
+}

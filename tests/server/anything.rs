@@ -136,3 +136,101 @@ fn is_answered_and_the_host_is_never_at_fault() {
     let doctor = server.get("/v1/doctor").is(200).json();
     assert!(doctor.as_array().unwrap().iter().all(|finding| finding["severity"] != "error"), "{doctor}");
 }
+
+/// Something like a descriptor, with what does not belong there.
+fn descriptor() -> impl Strategy<Value = Value> {
+    let odd = || {
+        select(vec![
+            json!(null),
+            json!(true),
+            json!(-1),
+            json!(1e300),
+            json!(""),
+            json!("x"),
+            json!("\u{202e}\u{0}"),
+            json!("../../x"),
+            json!("0.0.1"),
+            json!([]),
+            json!(["x:/y"]),
+            json!({}),
+            json!({ "name": "v", "driver": "bridge" }),
+            json!([{ "name": "n", "enable_ipv6": "yes" }]),
+            json!([{ "service_name": "s", "image": "docker.io/x:@", "ports": { "a": "b" } }]),
+            json!([{ "service_name": "s", "image": "", "environment": { "A": 1 } }]),
+            json!({ "80": "80" }),
+        ])
+    };
+    let keys = vec![
+        "name",
+        "services",
+        "volumes",
+        "networks",
+        "version",
+        "namespace",
+        "_id",
+        "status",
+        "component",
+        "plans",
+        "settings",
+        "capabilities",
+        "marketplace_id",
+        "grant",
+        "limits",
+        "depends",
+        "provider",
+        "replaces",
+    ];
+    let object = proptest::collection::vec((select(keys), odd()), 0..6);
+    let object = object.prop_map(|pairs| {
+        let mut whole = json!({ "name": "any", "services": [] });
+        for (key, value) in pairs {
+            whole[key] = value;
+        }
+        whole
+    });
+    prop_oneof![4 => object, 1 => odd(), 1 => Just(json!({ "status": "installing" })), 1 => Just(json!({ "status": "active" }))]
+}
+
+#[test]
+fn of_oakestras_is_answered_in_its_shape() {
+    use super::market::{MARKET, package, publish, reviewed};
+
+    let lab = Lab::new();
+    let server = Serving::start(&lab);
+    let entry = publish(&server, &server.token, &package(&lab, |_| ())).is(201).json();
+    let entry = reviewed(&server, &entry["_id"]);
+    let asked = json!({ "marketplace_id": entry["_id"], "grant": entry["verification"]["grant"] });
+    let installed = server.post("/api/v1/addons", &asked).is(201).json();
+    let ids: Vec<String> = [&entry["_id"], &installed["_id"]].map(|id| id.as_str().unwrap().to_owned()).into();
+    let id = prop_oneof![
+        3 => select(ids),
+        2 => select(vec!["x", "", "%ff", "%00", "..%2f", "install", "00000000000000000000000g"]).prop_map(str::to_owned),
+    ];
+    let base = select(vec![MARKET, "/api/addons", "/api/v1/addons", "/api/addons/install", "/api/v1/nothing"]);
+    let end = select(vec!["", "/", "?name=x", "?status=%ff", "?&&=", "?search=%00"]);
+    let method = select(vec!["GET", "GET", "POST", "POST", "DELETE", "PATCH", "PUT", "HEAD"]);
+    let kind =
+        prop_oneof![6 => Just("application/json"), 1 => select(vec![PACKAGE, "text/plain", "application/json; x"])];
+    let path = (base, proptest::option::of(id), end).prop_map(|(base, id, end)| match id {
+        Some(id) => format!("{base}/{id}{end}"),
+        None => format!("{base}{end}"),
+    });
+    let cases = if std::env::var_os("LODGER_TEST_FULL").is_some() { 5000 } else { 500 };
+    let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
+    let tried = runner.run(&(method, path, kind, descriptor()), |(method, path, kind, body)| {
+        let more = format!("{}Content-Type: {kind}\r\n", server.bearer());
+        let reply = server.ask(method, &path, &more, body.to_string().as_bytes());
+        let of_reply = || format!("{method} {path} {kind} {body}: {} {:?}", reply.head, reply.text());
+        proptest::prop_assert!((200..500).contains(&reply.status), "{}", of_reply());
+        if reply.status >= 400 && method != "HEAD" {
+            proptest::prop_assert!(reply.head.contains("content-type: application/json"), "{}", of_reply());
+            let told = reply.json();
+            proptest::prop_assert_eq!(&told["code"], &json!(reply.status), "{}", of_reply());
+            strings(&told).iter().for_each(|text| crate::support::assert_plain(text));
+        }
+        Ok(())
+    });
+    tried.unwrap();
+    server.ask("GET", "/healthz", "", b"").is(200);
+    assert!(!super::log(&lab).contains("panicked"));
+}

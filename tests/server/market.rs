@@ -5,30 +5,30 @@ use serde_json::{Value, json};
 use super::{PACKAGE, Reply, Serving, log, packed, token};
 use crate::support::{Lab, assert_plain, component, probe_manifest, until};
 
-const MARKET: &str = "/api/v1/marketplace/addons";
+pub const MARKET: &str = "/api/v1/marketplace/addons";
 
 /// An addon without services, whose review needs no engine.
-fn package(lab: &Lab, change: impl FnOnce(&mut Value)) -> Vec<u8> {
+pub fn package(lab: &Lab, change: impl FnOnce(&mut Value)) -> Vec<u8> {
     let mut manifest = probe_manifest("good", 60_000);
     manifest["config_vars"] = json!(["PROBE_URL", "PROBE_PLAN", "PROBE_REGION"]);
     change(&mut manifest);
     packed(lab, lab.package("hooks_all", &manifest, component("hooks_all")).to_str().unwrap())
 }
 
-fn publish(server: &Serving, token: &str, packed: &[u8]) -> Reply {
+pub fn publish(server: &Serving, token: &str, packed: &[u8]) -> Reply {
     let more = format!("Authorization: Bearer {token}\r\nContent-Type: {PACKAGE}\r\n");
     server.ask("POST", MARKET, &more, packed)
 }
 
 /// The entry once its review has ended.
-fn reviewed(server: &Serving, id: &Value) -> Value {
+pub fn reviewed(server: &Serving, id: &Value) -> Value {
     let path = format!("{MARKET}/{}", id.as_str().unwrap());
     until(|| Some(server.get(&path).is(200).json()).filter(|entry| entry["status"] != "under_review"))
 }
 
 /// A refusal as Oakestra words it.
 #[track_caller]
-fn refused(reply: Reply, status: u16, phrase: &str) -> Value {
+pub fn refused(reply: Reply, status: u16, phrase: &str) -> Value {
     assert!(reply.head.contains("content-type: application/json"), "{reply:?}");
     let body = reply.is(status).json();
     assert_eq!((&body["code"], &body["status"]), (&json!(status), &json!(phrase)), "{body}");

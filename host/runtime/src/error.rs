@@ -128,6 +128,10 @@ pub enum Error {
     UnknownEntry(String),
     #[error("nothing is installed with the id `{}`", shown(.0, 60))]
     UnknownInstallation(String),
+    #[error("Addon with marketplace-id - {} already exists.", shown(entry, 60))]
+    InstalledAlready { entry: String },
+    #[error("the installation `{id}` is {from}: nobody can ask for it to be {to}")]
+    Transition { id: String, from: &'static str, to: &'static str },
     #[error("addon `{addon}` {version} was published with another digest")]
     VersionPublished { addon: AddonId, version: Version },
     #[error("the namespace `{namespace}` has {most} addons in the marketplace, as many as it may")]
@@ -271,6 +275,8 @@ impl Error {
             Error::NoImage { .. } => ("no-image", Host),
             Error::UnknownEntry(_) => ("unknown-entry", NotFound),
             Error::UnknownInstallation(_) => ("unknown-installation", NotFound),
+            Error::InstalledAlready { .. } => ("installed-already", Conflict),
+            Error::Transition { .. } => ("transition", Conflict),
             Error::VersionPublished { .. } => ("version-published", Conflict),
             Error::MarketFull { .. } => ("market-full", Conflict),
             Error::NotApproved { .. } => ("not-approved", Conflict),
@@ -378,6 +384,9 @@ impl Error {
             }
             Error::VersionPublished { .. } => {
                 "raise the version: what was published once stays what it was, also after it was deleted".to_owned()
+            }
+            Error::Transition { .. } => {
+                "`installing` starts again what is disabled, failed or partially_active; `disabling` ends what is not".to_owned()
             }
             Error::MarketFull { .. } => "delete some that are not needed".to_owned(),
             Error::NotApproved { .. } => "only what is approved is installed".to_owned(),

@@ -124,6 +124,8 @@ pub struct Host {
     /// Something was published, or is no more.
     pub(crate) market: Notify,
     pub(crate) reviews: Semaphore,
+    /// Something was asked to be installed, or disabled.
+    pub(crate) installing: Notify,
 }
 
 /// One invocation of one hook that entered the guest.
@@ -203,6 +205,7 @@ impl Host {
             restoring,
             market: Notify::new(),
             reviews: Semaphore::new(market::review::AT_A_TIME),
+            installing: Notify::new(),
         })
     }
 

@@ -29,6 +29,7 @@ mod key;
 mod lifecycle;
 mod limits;
 mod lock;
+mod manager;
 mod manifest;
 mod market;
 mod meter;
@@ -77,6 +78,7 @@ pub use host::{Access, Call, CallSink, Config, DataUse, Host, Readiness, Service
 pub use id::{AddonId, Id, NotAnId};
 pub use lifecycle::{AddonState, ResourceState};
 pub use limits::{Deadlines, Limit, Limits};
+pub use manager::{Failure, Installation, Standing};
 pub use manifest::{Dependency, Manifest, Plan, Problem, Setting};
 pub use market::{Check, Entry, Review, Status as EntryStatus, Submission};
 pub use outbound::{Destination, NotADestination, Pattern};

@@ -12,6 +12,7 @@
 
 mod events;
 mod failures;
+mod installations;
 mod market;
 mod restored;
 mod rows;
@@ -44,6 +45,7 @@ use crate::key::random;
 use crate::policy::Retention;
 
 pub(crate) use events::{End, Listener, Told};
+pub(crate) use installations::{InTheWay, InstallationRow};
 pub(crate) use market::{EntryRow, Kept};
 pub(crate) use restored::{NewAddon, NewInstance, Ports};
 pub use rows::CallRow;
@@ -393,6 +395,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
         let found: u32 = transaction.pragma_query_value(None, "user_version", |row| row.get(0))?;
         if found == 0 {
             transaction.execute_batch(TABLES)?;
+            transaction.execute_batch(installations::TABLES)?;
             transaction.execute_batch(market::TABLES)?;
             transaction.execute_batch(services::TABLES)?;
             transaction.execute_batch(slots::TABLES)?;

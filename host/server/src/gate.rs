@@ -31,6 +31,8 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub struct Gate {
     names: Vec<String>,
     proxies: Vec<IpNet>,
+    /// Oakestra's clients need no token.
+    is_open: bool,
 }
 
 /// Who is at the other end of a connection.
@@ -45,9 +47,17 @@ pub struct Client(pub IpAddr);
 #[derive(Clone)]
 pub struct Caller {
     pub token: Token,
+    /// No token was asked for.
+    pub is_anybody: bool,
 }
 
 impl Caller {
+    /// On a listener that is open for Oakestra's clients.
+    fn anybody() -> Caller {
+        let token = Token { id: "none".to_owned(), name: None, scopes: Vec::new(), created_at: 0, expires: None };
+        Caller { token, is_anybody: true }
+    }
+
     /// For the record of calls.
     pub fn actor(&self) -> String {
         format!("token {}", self.token.id)
@@ -55,7 +65,7 @@ impl Caller {
 
     /// Whether it may publish addons of this namespace.
     pub fn publishes(&self, namespace: &Id) -> bool {
-        self.has(&Scope::Manage) || self.has(&Scope::Publish(namespace.clone()))
+        self.is_anybody || self.has(&Scope::Manage) || self.has(&Scope::Publish(namespace.clone()))
     }
 
     fn has(&self, scope: &Scope) -> bool {
@@ -79,7 +89,7 @@ impl Gate {
             IpAddr::V6(ip) => format!("[{ip}]"),
         });
         names.extend(config.hosts.iter().map(|name| name.to_ascii_lowercase()));
-        Gate { names, proxies: config.behind_proxy.clone() }
+        Gate { names, proxies: config.behind_proxy.clone(), is_open: config.open_oakestra }
     }
 
     /// Whether it is a proxy that tokens may pass through.
@@ -160,14 +170,20 @@ fn is_own_origin(headers: &HeaderMap) -> bool {
 pub async fn admit(State(app): State<App>, path: Option<MatchedPath>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let client = parts.extensions.get::<Client>().map(|client| client.0);
-    let caller = client.ok_or(Refusal::Lost.into()).and_then(|client| proved(&app, client, &parts.headers));
+    let route = path.as_ref().map(MatchedPath::as_str);
+    let is_open = app.gate.is_open && route.is_some_and(|route| route.starts_with(oakestra::PREFIX));
+    let caller = match client {
+        Some(_) if is_open && !parts.headers.contains_key(AUTHORIZATION) => Ok(Caller::anybody()),
+        Some(client) => proved(&app, client, &parts.headers),
+        None => Err(Refusal::Lost.into()),
+    };
     let caller = match caller {
         Ok(caller) => caller,
         Err(problem) => return problem.into_response(),
     };
     let of_app = named_app(&mut parts, &app).await;
-    let needed = needed(&parts.method, path.as_ref().map(MatchedPath::as_str));
-    if !needed.is_met(&caller, of_app) {
+    let needed = needed(&parts.method, route);
+    if !caller.is_anybody && !needed.is_met(&caller, of_app) {
         return Refusal::OtherScope.into_response();
     }
     parts.extensions.insert(caller.clone());
@@ -196,7 +212,7 @@ fn proved(app: &App, client: IpAddr, headers: &HeaderMap) -> Result<Caller, Prob
     if claim.token.is_expired() {
         return Err(Refusal::TokenExpired.into());
     }
-    Ok(Caller { token: claim.token })
+    Ok(Caller { token: claim.token, is_anybody: false })
 }
 
 /// The app that the path names.
@@ -269,7 +285,7 @@ mod tests {
     fn gate(proxies: &[&str]) -> Gate {
         let behind_proxy = proxies.iter().map(|net| net.parse().unwrap()).collect();
         let listen: SocketAddr = "[::]:7420".parse().unwrap();
-        Gate::new(listen, &Config { listen, behind_proxy, hosts: Vec::new() })
+        Gate::new(listen, &Config { listen, behind_proxy, hosts: Vec::new(), open_oakestra: false })
     }
 
     fn ip(text: &str) -> IpAddr {

@@ -38,6 +38,9 @@ pub struct Config {
     pub behind_proxy: Vec<IpNet>,
     /// Names it is reached by, beside those of the loopback and its address.
     pub hosts: Vec<String>,
+    /// Oakestra's clients need no token, which they cannot send: only on the loopback, and only for grants that the policy
+    /// preapproves.
+    pub open_oakestra: bool,
 }
 
 /// What keeps a server from serving.
@@ -47,6 +50,10 @@ pub enum Error {
         "tokens would go over the network in clear text: {0} is no address of the loopback, and there is no TLS here"
     )]
     ClearText(IpAddr),
+    #[error(
+        "whoever reaches {0} could install addons: without tokens Oakestra's clients are answered on the loopback alone"
+    )]
+    Open(SocketAddr),
     #[error("cannot listen on {address}")]
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("cannot start the runtime that guests run on")]
@@ -59,6 +66,7 @@ impl Error {
     pub const fn code(&self) -> &'static str {
         match self {
             Error::ClearText(_) => "clear-text",
+            Error::Open(_) => "open-oakestra",
             Error::Listen { .. } => "listen",
             Error::Runtime(_) => "runtime",
             Error::Host(error) => error.code(),
@@ -67,7 +75,7 @@ impl Error {
 
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Error::ClearText(_) => 2,
+            Error::ClearText(_) | Error::Open(_) => 2,
             Error::Listen { .. } => 1,
             Error::Runtime(_) => 4,
             Error::Host(error) => error.exit_code(),
@@ -80,6 +88,9 @@ impl Error {
                 "--listen 127.0.0.1:7420, or behind a proxy that speaks TLS: --behind-proxy CIDR with its address"
                     .to_owned(),
             ),
+            Error::Open(_) => {
+                Some("leave --open-oakestra out, or listen on 127.0.0.1 without --behind-proxy".to_owned())
+            }
             Error::Listen { .. } => Some("--listen ADDR:PORT with another port; 0 finds a free one".to_owned()),
             Error::Runtime(_) => None,
             Error::Host(error) => error.hint(),
@@ -98,11 +109,14 @@ impl Server {
     /// Listens. Needs a runtime, which connections are then served on.
     ///
     /// # Errors
-    /// [`Error::ClearText`] where tokens could be read on their way, [`Error::Listen`].
+    /// [`Error::ClearText`] where tokens could be read on their way, [`Error::Open`], [`Error::Listen`].
     #[expect(clippy::disallowed_methods, reason = "the server owns listening")]
     pub fn bind(config: Config) -> Result<Server, Error> {
         if !config.listen.ip().is_loopback() && config.behind_proxy.is_empty() {
             return Err(Error::ClearText(config.listen.ip()));
+        }
+        if config.open_oakestra && !(config.listen.ip().is_loopback() && config.behind_proxy.is_empty()) {
+            return Err(Error::Open(config.listen));
         }
         let bind = || -> std::io::Result<(TcpListener, SocketAddr)> {
             let listener = std::net::TcpListener::bind(config.listen)?;
@@ -145,7 +159,11 @@ impl Server {
         let app = Arc::new(Shared::new(host, guests.handle().clone(), metrics, gate));
         let theirs = app.host.clone();
         let mending = guests.spawn(async move {
-            tokio::join!(theirs.watch_services(None, tell_repairs), theirs.watch_market());
+            tokio::join!(
+                theirs.watch_services(None, tell_repairs),
+                theirs.watch_market(),
+                theirs.watch_installations(),
+            );
         });
 
         let (stopping, stopped) = watch::channel(false);

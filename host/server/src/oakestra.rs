@@ -4,17 +4,22 @@
 //! Refusals have the shape of its error bodies: `{"code": 404, "message": "Addon not found", "status": "Not Found"}`, and
 //! `errors` by the path of what is wrong.
 
+mod addons;
 mod marketplace;
 mod schema;
 
+use std::collections::HashMap;
+use std::convert::Infallible;
+
 use axum::Router;
 use axum::body::Body;
-use axum::extract::Request;
+use axum::extract::{FromRequestParts, Query, RawPathParams, Request};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
+use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde_json::{Map, Value, json};
 
 use crate::body::{Given, JSON, read_json};
@@ -25,6 +30,9 @@ pub const PREFIX: &str = "/api/";
 pub const MARKET: &str = "/api/v1/marketplace/addons";
 /// In the documentation.
 pub const MARKET_TOO: &str = "/api/addons";
+const MANAGER: &str = "/api/v1/addons";
+/// In the documentation.
+const INSTALL_TOO: &str = "/api/addons/install";
 
 pub fn routes() -> Router<App> {
     let mut routes = Router::new();
@@ -35,6 +43,12 @@ pub fn routes() -> Router<App> {
             let one = get(marketplace::one).delete(marketplace::delete);
             routes = routes.route(&format!("{base}{end}"), all).route(&format!("{base}/{{entry}}{end}"), one);
         }
+    }
+    for end in ["", "/"] {
+        let all = get(addons::list).post(addons::install);
+        let one = get(addons::one).patch(addons::patch).delete(addons::delete);
+        routes = routes.route(&format!("{MANAGER}{end}"), all).route(&format!("{MANAGER}/{{installation}}{end}"), one);
+        routes = routes.route(&format!("{INSTALL_TOO}{end}"), post(addons::install));
     }
     routes
 }
@@ -50,6 +64,31 @@ pub async fn shape(request: Request, next: Next) -> Response {
     response
 }
 
+/// The id that a path names, whatever stands there.
+struct OfId(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for OfId {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<OfId, Infallible> {
+        let params = RawPathParams::from_request_parts(parts, state).await.ok();
+        let first = params.as_ref().and_then(|params| params.iter().next());
+        // What is not UTF-8 is no id either.
+        Ok(OfId(first.map(|(_, value)| value.to_owned()).unwrap_or_default()))
+    }
+}
+
+/// What a query asks; one that makes no sense asks nothing.
+struct Asks(HashMap<String, String>);
+
+impl<S: Send + Sync> FromRequestParts<S> for Asks {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Asks, Infallible> {
+        Ok(Asks(Query::try_from_uri(&parts.uri).map(|Query(asked)| asked).unwrap_or_default()))
+    }
+}
+
 /// The body of a request. What is not JSON counts as an empty object, whatever it says: no form of a page can change anything.
 async fn json_or_nothing(given: Given, request: Request) -> Result<Value, Problem> {
     if given != Given::Json {
@@ -61,23 +100,21 @@ async fn json_or_nothing(given: Given, request: Request) -> Result<Value, Proble
 
 fn body(problem: Problem) -> Value {
     let status = StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut body = json!({
-        "code": problem.status,
-        "status": status.canonical_reason().unwrap_or_default(),
-        "reason": problem.code,
-    });
+    let mut body = Map::new();
+    body.insert("code".to_owned(), json!(problem.status));
+    body.insert("status".to_owned(), json!(status.canonical_reason().unwrap_or_default()));
+    body.insert("reason".to_owned(), json!(problem.code));
     let problems = (!problem.problems.is_empty()).then(|| json!({ "json": by_path(&problem.problems) }));
-    match problem.errors.or(problems) {
-        Some(errors) => body["errors"] = errors,
-        None if [StatusCode::METHOD_NOT_ALLOWED, StatusCode::INTERNAL_SERVER_ERROR].contains(&status) => {}
-        None => body["message"] = json!(problem.detail),
-    }
-    for (name, value) in [("hint", problem.hint.map(Value::String)), ("grant", problem.grant)] {
-        if let Some(value) = value {
-            body[name] = value;
-        }
-    }
-    body
+    let errors = problem.errors.or(problems);
+    let is_told = errors.is_none() && ![405, 500].contains(&problem.status);
+    let more = [
+        ("errors", errors),
+        ("message", is_told.then(|| json!(problem.detail))),
+        ("hint", problem.hint.map(Value::String)),
+        ("grant", problem.grant),
+    ];
+    body.extend(more.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
+    Value::Object(body)
 }
 
 /// `services[0].image` as `{"services": {"0": {"image": [message]}}}`.

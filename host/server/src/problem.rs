@@ -140,6 +140,12 @@ impl Problem {
         Problem { grant: Some(json!(grant)), hint: Some(hint), ..Problem::of(error) }
     }
 
+    /// The same where the body accepts it.
+    pub fn not_accepted_here(error: &Error, grant: &Grant) -> Problem {
+        let hint = format!("\"grant\": \"{}\" in the body accepts what `grant` shows", grant.digest);
+        Problem { hint: Some(hint), ..Problem::not_accepted(error, grant) }
+    }
+
     fn of(error: &Error) -> Problem {
         let mut detail = error.to_string();
         let mut cause = std::error::Error::source(error);
@@ -159,6 +165,10 @@ impl From<Error> for Problem {
         if let Error::UnknownEntry(_) | Error::UnknownInstallation(_) = error {
             // Oakestra's words.
             return Problem::new(error.code(), 404, "Addon not found".to_owned(), None);
+        }
+        if let Error::InstalledAlready { .. } = error {
+            // As Oakestra has it.
+            return Problem { status: 400, ..Problem::of(&error) };
         }
         Problem::of(&error)
     }

@@ -17,6 +17,8 @@ use crate::output;
 /// Everything but /healthz and /readyz needs a token, which `lodger token create` makes. There is no TLS here: only
 /// programs of this machine are answered, or with --behind-proxy a proxy that speaks TLS.
 ///
+/// The API is at /v1. Under /api are a marketplace and an addons manager as Oakestra's clients know them.
+///
 /// When told to end, it takes no more connections and waits until calls in flight have come to their end; told a second
 /// time, it ends at once, and what was cut off is finished when it is started again.
 #[derive(clap::Args)]
@@ -31,14 +33,18 @@ pub struct Serve {
     /// A name that requests may be for, beside localhost and the address it listens on
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
+    /// Ask for no token under /api, since Oakestra's own clients have none to send: only on the loopback, and only for addons
+    /// whose grants the policy preapproves
+    #[arg(long)]
+    open_oakestra: bool,
 }
 
 impl Serve {
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
         let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
         log.with_max_level(tracing::Level::INFO).with_target(false).init();
-        let Serve { listen, behind_proxy, hosts } = self;
-        let server = Server::bind(Config { listen, behind_proxy, hosts })?;
+        let Serve { listen, behind_proxy, hosts, open_oakestra } = self;
+        let server = Server::bind(Config { listen, behind_proxy, hosts, open_oakestra })?;
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let url = server.url();
         let mut home = lodger::Config::new(context.home()?);

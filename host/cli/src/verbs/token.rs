@@ -21,7 +21,8 @@ enum What {
     /// Make a token; it is shown once, and only its hash is kept
     Create {
         /// What it is for: `read` (everything but secrets), `manage` (everything), `app:NAME` (to add addons to that app and
-        /// take them away, and read its variables), `publish:NAMESPACE`
+        /// take them away, and read its variables), `publish:NAMESPACE` (to
+        /// publish addons of that namespace in its marketplace, and delete them again)
         #[arg(long = "scope", value_name = "SCOPE,…", required = true, value_delimiter = ',')]
         scopes: Vec<String>,
         /// For how long: 90d, 12h, 30m [default: until it is revoked]

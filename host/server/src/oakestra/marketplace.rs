@@ -1,14 +1,12 @@
 //! The marketplace: what is published, and publishing.
 
-use std::collections::HashMap;
-
-use axum::extract::{FromRequest as _, Path, Query, Request, State};
+use axum::extract::{FromRequest as _, Request, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use lodger::{Entry, Submission};
 use serde_json::{Map, Value, json};
 
-use super::schema;
+use super::{Asks, OfId, schema};
 use crate::body::{Archive, Given, given};
 use crate::gate::Caller;
 use crate::problem::{Problem, Refusal};
@@ -16,7 +14,7 @@ use crate::shared::App;
 use crate::v1::{Answer, json};
 
 /// Only what is approved: with this `name`, or with `search` in its names or its description. Other questions are nobody's.
-pub async fn list(State(app): State<App>, caller: Caller, asked: Query<HashMap<String, String>>) -> Answer {
+pub async fn list(State(app): State<App>, caller: Caller, Asks(asked): Asks) -> Answer {
     let search = asked.get("search").cloned().unwrap_or_default();
     let mut entries = app.look(&caller, async move |host| Ok(host.published(&search)?)).await?;
     if let Some(name) = asked.get("name") {
@@ -26,7 +24,7 @@ pub async fn list(State(app): State<App>, caller: Caller, asked: Query<HashMap<S
 }
 
 /// Whatever its status.
-pub async fn one(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answer {
+pub async fn one(State(app): State<App>, caller: Caller, OfId(id): OfId) -> Answer {
     json(StatusCode::OK, &shown(app.look(&caller, async move |host| Ok(host.entry(&id)?)).await?))
 }
 
@@ -56,7 +54,7 @@ pub async fn publish(State(app): State<App>, caller: Caller, request: Request) -
     json(StatusCode::CREATED, &shown(entry))
 }
 
-pub async fn delete(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Answer {
+pub async fn delete(State(app): State<App>, caller: Caller, OfId(id): OfId) -> Answer {
     let asks = caller.clone();
     let deleted = app.change(&caller, async move |host| {
         let entry = host.entry(&id)?;
