@@ -95,7 +95,7 @@ fn a_wrong_type_or_an_unknown_key_is_named_by_its_path() {
         ("/depends", json!([{ "name": 1 }]), "depends[0].name", "expected a string"),
         ("/depends", json!([{ "name": "base", "version": 1.2 }]), "depends[0].version", "expected a string"),
         ("/depends", json!([{ "name": "base", "optional": true }]), "depends[0].optional", "unknown field"),
-        ("/volumes", json!([{ "name": "a", "labels": {} }]), "volumes[0].labels", "unknown field"),
+        ("/volumes", json!([{ "name": "a", "label": {} }]), "volumes[0].label", "unknown field"),
     ];
     for (pointer, value, path, message) in cases {
         let mut document = manifest();
