@@ -127,6 +127,59 @@ fn a_scope_admits_what_it_says_and_no_more() {
 }
 
 #[test]
+fn pages_of_origins_that_are_named_may_ask() {
+    let lab = Lab::new();
+    let board = "https://board.example";
+    for none in [
+        "board.example",
+        "https://board.example/",
+        "*",
+        "null",
+        "https://Board.example",
+        "https://a@b",
+        "https://b:443",
+    ] {
+        let ran = lab.lodger(&["serve", "--listen", "127.0.0.1:0", "--cors-origin", none]);
+        assert!(ran.exits(2).stderr.contains("no origin"), "{none}");
+    }
+    let server = Serving::start_with(&lab, &["--cors-origin", board, "--cors-origin", "http://localhost:8080"], &[]);
+    let ask = |method: &str, origin: &str, more: &str| {
+        server.ask(method, "/v1/addons", &format!("Origin: {origin}\r\n{more}"), b"")
+    };
+    let asks = "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization,content-type\r\n";
+    let may = ask("OPTIONS", board, asks).is(200);
+    for line in [
+        "access-control-allow-origin: https://board.example",
+        "access-control-allow-headers: authorization,content-type",
+        "access-control-allow-methods: get,post,put,patch,delete",
+        "access-control-max-age: 600",
+    ] {
+        assert!(may.head.contains(line), "{}", may.head);
+    }
+    assert!(!may.head.contains("credentials"), "{}", may.head);
+    let page = ask("GET", board, &server.bearer()).is(200);
+    assert!(page.head.contains("access-control-allow-origin: https://board.example"), "{}", page.head);
+    assert!(page.head.contains("vary: origin"), "{}", page.head);
+    // It needs a token all the same, and is told so.
+    let refused = ask("GET", board, "");
+    assert!(refused.head.contains("access-control-allow-origin"), "{}", refused.head);
+    refused.refuses(401, "no-token");
+    for other in ["https://evil.example", "http://board.example", "https://board.example:1", "null"] {
+        for method in ["GET", "OPTIONS"] {
+            let refused = ask(method, other, asks);
+            assert!(!refused.head.contains("access-control"), "{}", refused.head);
+            refused.refuses(403, "other-origin");
+        }
+    }
+    // Where none is named, a preflight is answered as any method that a path has not.
+    let server = Serving::start(&lab);
+    let own = format!("Origin: {}\r\n{}{asks}", server.url(""), server.bearer());
+    let none = server.ask("OPTIONS", "/v1/addons", &own, b"");
+    assert!(!none.head.contains("access-control"), "{}", none.head);
+    none.refuses(405, "method-not-allowed");
+}
+
+#[test]
 fn a_page_of_another_origin_or_name_is_not_answered() {
     let lab = Lab::new();
     let addon = lab.well_behaved(|_| ());

@@ -5,12 +5,13 @@
 //! the `Authorization` header and from nowhere else.
 
 use std::net::{IpAddr, SocketAddr};
+use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Method};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use ipnet::IpNet;
@@ -31,8 +32,35 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub struct Gate {
     names: Vec<String>,
     proxies: Vec<IpNet>,
+    origins: Vec<Origin>,
     /// Oakestra's clients need no token.
     is_open: bool,
+}
+
+/// Where a page is from, as browsers tell it: scheme, host, and the port where it is not the scheme's own.
+#[derive(Clone, Debug)]
+pub struct Origin(pub(crate) HeaderValue);
+
+#[derive(Debug, thiserror::Error)]
+#[error("no origin: a scheme and a host in lower case, as in https://board.example or http://localhost:8080")]
+pub struct NoOrigin;
+
+impl FromStr for Origin {
+    type Err = NoOrigin;
+
+    fn from_str(text: &str) -> Result<Origin, NoOrigin> {
+        let uri: Uri = text.parse().map_err(|_| NoOrigin)?;
+        // Compared letter by letter with what a browser sends.
+        let scheme = uri.scheme_str().filter(|scheme| matches!(*scheme, "http" | "https")).ok_or(NoOrigin)?;
+        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or(NoOrigin)?;
+        let port = uri.port_u16();
+        let is_default = port.is_some_and(|port| port == if scheme == "https" { 443 } else { 80 });
+        let is_same = format!("{scheme}://{authority}") == text && text.to_ascii_lowercase() == text;
+        if !is_same || is_default || authority.as_str().ends_with(':') {
+            return Err(NoOrigin);
+        }
+        HeaderValue::from_str(text).map(Origin).map_err(|_| NoOrigin)
+    }
 }
 
 /// Who is at the other end of a connection.
@@ -89,7 +117,13 @@ impl Gate {
             IpAddr::V6(ip) => format!("[{ip}]"),
         });
         names.extend(config.hosts.iter().map(|name| name.to_ascii_lowercase()));
-        Gate { names, proxies: config.behind_proxy.clone(), is_open: config.open_oakestra }
+        let Config { behind_proxy, origins, open_oakestra, .. } = config;
+        Gate { names, proxies: behind_proxy.clone(), origins: origins.clone(), is_open: *open_oakestra }
+    }
+
+    /// Whose pages may ask, besides its own.
+    pub fn origins(&self) -> &[Origin] {
+        &self.origins
     }
 
     /// Whether it is a proxy that tokens may pass through.
@@ -132,6 +166,20 @@ impl Gate {
         let one = hosts.next().is_none() && host.as_ref().is_some_and(|host| self.is_name(host));
         one && request.uri().authority().is_none_or(|authority| self.is_name(authority))
     }
+
+    /// Without an `Origin`, with that of the name the request itself is for, or with one that was named.
+    fn admits_page(&self, headers: &HeaderMap) -> bool {
+        let mut origins = headers.get_all(ORIGIN).iter();
+        let Some(origin) = origins.next() else { return true };
+        if origins.next().is_some() {
+            return false;
+        }
+        let host = headers.get(HOST).map(HeaderValue::as_bytes).unwrap_or_default();
+        let schemes = [&b"https://"[..], b"http://"];
+        let of = schemes.into_iter().find_map(|scheme| origin.as_bytes().strip_prefix(scheme));
+        let is_own = of.is_some_and(|origin| !host.is_empty() && origin.eq_ignore_ascii_case(host));
+        is_own || self.origins.iter().any(|named| named.0 == origin)
+    }
 }
 
 /// Before anything else, for whoever asks.
@@ -143,7 +191,7 @@ pub async fn local(State(app): State<App>, mut request: Request, next: Next) -> 
     if !app.gate.is_for_us(&request) {
         return Refusal::OtherHost.into_response();
     }
-    if !is_own_origin(request.headers()) {
+    if !app.gate.admits_page(request.headers()) {
         return Refusal::OtherOrigin.into_response();
     }
     let Some(counted) = app.clients.request(client, REQUESTS_OF_CLIENT) else {
@@ -155,15 +203,6 @@ pub async fn local(State(app): State<App>, mut request: Request, next: Next) -> 
     // For the log.
     response.extensions_mut().insert(Client(client));
     response
-}
-
-/// Without an `Origin`, or with that of the name the request itself is for.
-fn is_own_origin(headers: &HeaderMap) -> bool {
-    let mut origins = headers.get_all(ORIGIN).iter();
-    let Some(origin) = origins.next() else { return true };
-    let host = headers.get(HOST).map(axum::http::HeaderValue::as_bytes).unwrap_or_default();
-    let scheme = [&b"https://"[..], b"http://"].into_iter().find_map(|scheme| origin.as_bytes().strip_prefix(scheme));
-    origins.next().is_none() && scheme.is_some_and(|origin| !host.is_empty() && origin.eq_ignore_ascii_case(host))
 }
 
 /// Only with a token whose scopes include what is asked.
@@ -285,7 +324,10 @@ mod tests {
     fn gate(proxies: &[&str]) -> Gate {
         let behind_proxy = proxies.iter().map(|net| net.parse().unwrap()).collect();
         let listen: SocketAddr = "[::]:7420".parse().unwrap();
-        Gate::new(listen, &Config { listen, behind_proxy, hosts: Vec::new(), open_oakestra: false })
+        Gate::new(
+            listen,
+            &Config { listen, behind_proxy, hosts: Vec::new(), origins: Vec::new(), open_oakestra: false },
+        )
     }
 
     fn ip(text: &str) -> IpAddr {

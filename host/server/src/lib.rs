@@ -17,19 +17,27 @@ mod v1;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
+use axum::http::Method;
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use ipnet::IpNet;
 use lodger::Host;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tower_http::cors::CorsLayer;
 
 use crate::gate::Gate;
+pub use crate::gate::{NoOrigin, Origin};
 use crate::metrics::Metrics;
 use crate::problem::Refusal;
 use crate::shared::{App, Shared};
+
+/// For how long a browser need not ask again whether it may.
+const PREFLIGHT_KEPT: Duration = Duration::from_secs(600);
 
 /// Where and for whom a server listens.
 pub struct Config {
@@ -38,6 +46,8 @@ pub struct Config {
     pub behind_proxy: Vec<IpNet>,
     /// Names it is reached by, beside those of the loopback and its address.
     pub hosts: Vec<String>,
+    /// Origins, besides its own, whose pages a browser lets ask it: `https://board.example`.
+    pub origins: Vec<Origin>,
     /// Oakestra's clients need no token, which they cannot send: only on the loopback, and only for grants that the policy
     /// preapproves.
     pub open_oakestra: bool,
@@ -201,12 +211,23 @@ fn router(app: App) -> Router {
         .fallback(async || Refusal::NoSuchRoute)
         .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
         .layer(from_fn_with_state(app.clone(), gate::admit));
-    open.merge(closed)
-        .layer(from_fn_with_state(app.clone(), gate::local))
+    let all = open.merge(closed);
+    let all = if app.gate.origins().is_empty() { all } else { all.layer(cors(app.gate.origins())) };
+    all.layer(from_fn_with_state(app.clone(), gate::local))
         .layer(from_fn(oakestra::shape))
         .layer(from_fn_with_state(app.clone(), listen::note))
         .layer(from_fn(problem::private))
         .with_state(app)
+}
+
+/// What a browser asks before it lets a page of another origin ask. Whether it is one of those named, the gate has looked.
+fn cors(origins: &[Origin]) -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(origins.iter().map(|origin| origin.0.clone()).collect::<Vec<_>>())
+        .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE])
+        .expose_headers([LOCATION, RETRY_AFTER])
+        .max_age(PREFLIGHT_KEPT)
 }
 
 fn tell_repairs(round: Result<Vec<lodger::Repair>, lodger::Error>) {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use lodger::Host;
-use lodger_server::{Config, Server};
+use lodger_server::{Config, Origin, Server};
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -33,6 +33,9 @@ pub struct Serve {
     /// A name that requests may be for, beside localhost and the address it listens on
     #[arg(long = "host", value_name = "NAME")]
     hosts: Vec<String>,
+    /// An origin whose pages a browser lets ask, as in https://board.example; without it only pages that came from this server
+    #[arg(long = "cors-origin", value_name = "ORIGIN")]
+    origins: Vec<Origin>,
     /// Ask for no token under /api, since Oakestra's own clients have none to send: only on the loopback, and only for addons
     /// whose grants the policy preapproves
     #[arg(long)]
@@ -43,8 +46,8 @@ impl Serve {
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
         let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(std::io::stderr().is_terminal());
         log.with_max_level(tracing::Level::INFO).with_target(false).init();
-        let Serve { listen, behind_proxy, hosts, open_oakestra } = self;
-        let server = Server::bind(Config { listen, behind_proxy, hosts, open_oakestra })?;
+        let Serve { listen, behind_proxy, hosts, origins, open_oakestra } = self;
+        let server = Server::bind(Config { listen, behind_proxy, hosts, origins, open_oakestra })?;
         let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let url = server.url();
         let mut home = lodger::Config::new(context.home()?);
