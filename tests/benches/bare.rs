@@ -79,6 +79,24 @@ impl Bare {
         accepted(answer)
     }
 
+    pub async fn provision(&self) -> wasmtime::Result<()> {
+        use provider::exports::lodger::addon::provider::ProvisionRequest;
+        let request = ProvisionRequest {
+            key: "new".to_owned(),
+            app: "shop".to_owned(),
+            alias: String::new(),
+            plan: None,
+            plan_options: Vec::new(),
+            options: Vec::new(),
+            region: None,
+            log_input: None,
+        };
+        let mut store = self.store(FsPerms::ReadWrite)?;
+        let hooks = self.provider.instantiate_async(&mut store).await?;
+        let answer = hooks.lodger_addon_provider().call_provision(&mut store, &request).await?;
+        accepted(answer)
+    }
+
     pub async fn unprovision(&self) -> wasmtime::Result<()> {
         use provider::exports::lodger::addon::provider::{UnprovisionReason, UnprovisionRequest};
         let request = UnprovisionRequest { key: "none".to_owned(), id: None, reason: UnprovisionReason::Removed };

@@ -7,6 +7,7 @@
 
 mod bare;
 mod growth;
+mod served;
 mod services;
 
 use std::collections::BTreeMap;
@@ -38,6 +39,9 @@ fn main() -> anyhow::Result<()> {
         return measure_many(Path::new(arguments.get(home + 1).context("no home")?));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    if let Some(home) = arguments.iter().position(|argument| argument == served::SERVE_BARE) {
+        return runtime.block_on(served::serve_bare(Path::new(arguments.get(home + 1).context("no home")?)));
+    }
     let figures = runtime.block_on(measure())?;
     if arguments.iter().any(|argument| argument == "--json") {
         println!("{}", serde_json::to_string_pretty(&figures.by_name())?);
@@ -243,6 +247,9 @@ async fn measure() -> anyhow::Result<Figures> {
 
     eprintln!("a home of {MANY} addons");
     many(&mut figures).await?;
+
+    eprintln!("requests, beside the bare framework");
+    served::measure(&mut figures).await?;
 
     eprintln!("services, beside the engine's own command");
     services::measure(&mut figures).await?;

@@ -18,7 +18,7 @@ use crate::id::{AddonId, Id};
 use crate::lifecycle::{self, AddonState, ResourceState};
 use crate::outcome::{Outcome, Report};
 use crate::registry::setting_place;
-use crate::store::{AddonRow, CallRow, Wanted};
+use crate::store::{AddonRow, CallRow, ResourceRow, Wanted};
 
 pub use depends::Need;
 pub use doctor::{Finding, Mend, Severity};
@@ -423,5 +423,23 @@ impl Host {
             }
         }
         Ok(apps)
+    }
+
+    /// What one of them has.
+    ///
+    /// # Errors
+    /// [`Error::UnknownApp`] where that is nothing.
+    pub fn app(&self, name: &Id) -> Result<Vec<crate::Resource>> {
+        let resources = self.seen_of(self.store.resources_of_app(name)?)?;
+        if resources.is_empty() { Err(Error::UnknownApp(name.clone())) } else { Ok(resources) }
+    }
+
+    /// What apps have of an addon, the oldest first.
+    pub(crate) fn resources_of(&self, id: &AddonId) -> Result<Vec<crate::Resource>> {
+        self.seen_of(self.store.resources_of_addon(id)?)
+    }
+
+    fn seen_of(&self, rows: Vec<ResourceRow>) -> Result<Vec<crate::Resource>> {
+        rows.into_iter().filter_map(|row| self.seen(row).transpose()).collect()
     }
 }

@@ -211,7 +211,7 @@ impl Host {
             needed_by: self.needed_by(id)?,
             failure: grant.hooks.into_iter().map(|hook| (hook, self.policy.failure.of(hook))).collect(),
             settings,
-            resources: self.apps()?.into_values().flatten().filter(|resource| resource.addon == *id).collect(),
+            resources: self.resources_of(id)?,
         })
     }
 

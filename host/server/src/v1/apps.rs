@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
-use lodger::{Add, Error, HookFailed, Id, Outcome, Removed};
+use lodger::{Add, HookFailed, Id, Outcome, Removed};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -53,9 +53,7 @@ pub async fn list(State(app): State<App>, caller: Caller) -> Answer {
 }
 
 pub async fn resources(State(app): State<App>, caller: Caller, OfApp(name): OfApp) -> Answer {
-    let resources =
-        app.look(&caller, async move |host| Ok(host.apps()?.remove(&name).ok_or(Error::UnknownApp(name))?));
-    ok(&resources.await?)
+    ok(&app.look(&caller, async move |host| Ok(host.app(&name)?)).await?)
 }
 
 pub async fn env(
