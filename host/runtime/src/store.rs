@@ -377,6 +377,8 @@ fn connect(path: &Path) -> Result<Connection> {
         connection.pragma_update(None, "synchronous", "FULL")?;
         connection.pragma_update(None, "foreign_keys", true)?;
         connection.pragma_update(None, "secure_delete", true)?;
+        // Else a statement that meets a partial index is compiled again each time its parameters are bound.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         // What is committed is safe in the log; moving it costs a short process more than all else it does.
         connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
         Ok(connection)

@@ -52,8 +52,8 @@ pub async fn list(State(app): State<App>, caller: Caller) -> Answer {
     ok(&app.look(&caller, async |host| Ok(host.apps()?)).await?)
 }
 
-pub async fn resources(State(app): State<App>, caller: Caller, OfApp(name): OfApp) -> Answer {
-    ok(&app.look(&caller, async move |host| Ok(host.app(&name)?)).await?)
+pub async fn resources(State(app): State<App>, OfApp(name): OfApp) -> Answer {
+    ok(&app.host.app(&name)?)
 }
 
 pub async fn env(
