@@ -7,7 +7,7 @@ mod order;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::event::{ADDON_DISABLED, ADDON_ENABLED};
@@ -89,7 +89,7 @@ impl Done<()> {
 }
 
 /// An installed addon, as `list` and `info` show it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AddonInfo {
     pub id: AddonId,
     pub version: String,
@@ -118,13 +118,30 @@ impl From<AddonRow> for AddonInfo {
 }
 
 /// A setting, as `info` shows it; a secret's value is never shown.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct SettingInfo {
     pub name: String,
     pub secret: bool,
     pub set: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
+}
+
+/// The one of these addons that has a name, without its namespace.
+///
+/// # Errors
+/// [`Error::InvalidId`], [`Error::UnknownAddon`], [`Error::AmbiguousAddon`].
+pub fn resolve(name: &str, addons: impl Iterator<Item = AddonId>) -> Result<AddonId> {
+    let wanted: Id = name.parse().map_err(|_| Error::InvalidId(name.to_owned()))?;
+    let mut found: Vec<AddonId> = addons.filter(|id| id.name == wanted).collect();
+    match (found.pop(), found.is_empty()) {
+        (Some(only), true) => Ok(only),
+        (Some(last), false) => {
+            found.push(last);
+            Err(Error::AmbiguousAddon { name: wanted, candidates: found })
+        }
+        (None, _) => Err(Error::UnknownAddon(name.to_owned())),
+    }
 }
 
 impl Host {
@@ -135,17 +152,7 @@ impl Host {
             let id: AddonId = name.parse().map_err(|_| Error::InvalidId(name.to_owned()))?;
             return self.store.addon(&id)?.map(|row| row.id).ok_or_else(unknown);
         }
-        let name: Id = name.parse().map_err(|_| Error::InvalidId(name.to_owned()))?;
-        let mut found: Vec<AddonId> =
-            self.store.addons()?.into_iter().map(|row| row.id).filter(|id| id.name == name).collect();
-        match (found.pop(), found.is_empty()) {
-            (Some(only), true) => Ok(only),
-            (Some(last), false) => {
-                found.push(last);
-                Err(Error::AmbiguousAddon { name, candidates: found })
-            }
-            (None, _) => Err(unknown()),
-        }
+        resolve(name, self.store.addons()?.into_iter().map(|row| row.id))
     }
 
     pub fn addons(&self) -> Result<Vec<AddonInfo>> {

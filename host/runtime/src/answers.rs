@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::addons::{AddonInfo, Done, Need, SettingInfo};
 use crate::error::{Error, Result};
@@ -27,7 +27,7 @@ pub struct HookFailed {
 }
 
 /// An addon, with all that is known of it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct AddonDetails {
     #[serde(flatten)]
     pub info: AddonInfo,
@@ -47,22 +47,22 @@ pub struct AddonDetails {
 }
 
 /// `enable` and `disable`: the addon as it is now, without version and state where somebody has uninstalled it since.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Moved {
     pub id: AddonId,
     pub version: Option<String>,
     pub state: Option<AddonState>,
     pub changed: bool,
     /// Addons that had to be enabled or disabled before it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub enabled_first: Vec<AddonId>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disabled_first: Vec<AddonId>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_open: Vec<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Uninstalled {
     pub id: AddonId,
     pub changed: bool,
@@ -70,7 +70,7 @@ pub struct Uninstalled {
 }
 
 /// `upgrade` and `rollback`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct VersionNow {
     pub id: AddonId,
     pub from: semver::Version,
@@ -80,7 +80,7 @@ pub struct VersionNow {
 }
 
 /// `set`: the names of the settings that were changed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Settings {
     pub id: AddonId,
     pub changed: Vec<String>,
@@ -88,7 +88,7 @@ pub struct Settings {
 }
 
 /// `add`. It holds what the app is to keep in confidence.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Added {
     pub app: Id,
     pub addon: AddonId,
@@ -100,20 +100,20 @@ pub struct Added {
     pub message: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Removed {
     pub app: Id,
     pub addon: AddonId,
     pub alias: Option<Id>,
     pub changed: bool,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed_open: Vec<String>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub kept_data: bool,
 }
 
 /// `plan`, `suspend` and `resume`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct ResourceNow {
     pub app: Id,
     pub addon: AddonId,
@@ -126,7 +126,7 @@ pub struct ResourceNow {
 }
 
 /// `restore`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Streamed {
     pub app: Id,
     pub addon: AddonId,
@@ -135,7 +135,7 @@ pub struct Streamed {
 }
 
 /// A line of what a hook has said.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct LogLine {
     pub call: String,
     pub hook: String,

@@ -10,7 +10,7 @@ mod slots;
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::compiler::hex;
@@ -41,7 +41,7 @@ pub(crate) struct Facts {
 }
 
 /// Everything an addon may touch.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Grant {
     #[serde(rename = "addon")]
     pub id: AddonId,
@@ -61,7 +61,7 @@ pub struct Grant {
     /// What it may reach.
     pub network: Vec<Destination>,
     /// Events it hears of and decides about.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub events: Vec<String>,
     /// Imports that are denied when they are used.
     pub denied_imports: Vec<String>,
@@ -72,7 +72,7 @@ pub struct Grant {
 }
 
 /// One thing an addon may or may not do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Line {
     pub may: bool,
     pub what: String,

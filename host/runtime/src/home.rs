@@ -318,6 +318,11 @@ impl Home {
         std::fs::remove_file(&path).map_err(Error::io("remove", path))
     }
 
+    pub fn open_published(&self, digest: &str) -> Result<File> {
+        let path = self.published_path(digest);
+        File::open(&path).map_err(Error::io("open", path))
+    }
+
     pub fn read_published(&self, digest: &str) -> Result<Vec<u8>> {
         let path = self.published_path(digest);
         std::fs::read(&path).map_err(Error::io("read", path))

@@ -103,6 +103,12 @@ impl Serialize for AddonId {
     }
 }
 
+impl<'de> Deserialize<'de> for AddonId {
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<AddonId, D::Error> {
+        String::deserialize(from)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

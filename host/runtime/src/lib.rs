@@ -9,6 +9,7 @@ mod addons;
 mod answers;
 mod backup;
 mod bindings;
+mod client;
 pub mod compiler;
 mod crash;
 mod dump;
@@ -58,7 +59,9 @@ mod wasi_http;
 mod wasi_sockets;
 
 pub use access::{Claim, NewToken, Scope, Token};
-pub use addons::{AddonInfo, CallNote, Done, Finding, Incoming, Installed, Mend, Need, SettingInfo, Severity, Step};
+pub use addons::{
+    AddonInfo, CallNote, Done, Finding, Incoming, Installed, Mend, Need, SettingInfo, Severity, Step, resolve,
+};
 pub use answers::{
     Added, AddonDetails, HookFailed, LogLine, Moved, Removed, ResourceNow, Settings, Streamed, Uninstalled, VersionNow,
 };
@@ -67,6 +70,7 @@ pub use bindings::{
     Candidate, ChangePlanRequest, Changed, ConfigVar, EventRecord, HealthReport, HealthStatus, Pair, ProvisionRequest,
     Provisioned, ResourceInfo, ServiceRequest, ServiceToPlace, UnprovisionReason, UnprovisionRequest, Verdict,
 };
+pub use client::{BearerToken, Listed, Marketplace, Remote, RemoteError, RemoteRefusal, ServerUrl, Versions, Wanted};
 pub use env::is_allowed as is_variable_allowed;
 pub use error::{Error, Kind, Result};
 pub use event::{Delivery, Raised};
@@ -80,11 +84,11 @@ pub use lifecycle::{AddonState, ResourceState};
 pub use limits::{Deadlines, Limit, Limits};
 pub use manager::{Failure, Installation, Standing};
 pub use manifest::{Dependency, Manifest, Plan, Problem, Setting};
-pub use market::{Check, Entry, Review, Status as EntryStatus, Submission};
+pub use market::{Check, Entry, Published, Review, Status as EntryStatus, Submission};
 pub use outbound::{Destination, NotADestination, Pattern};
 pub use outcome::{BAD_ANSWER, BROKEN_STREAM, Outcome, Refused, Report};
 pub use package::{FILES as PACKAGE_FILES, Package, pack};
-pub use policy::Policy;
+pub use policy::{MarketplaceAt, PackageBounds, Policy};
 pub use resources::{Add, Env, EnvFailure, Resource};
 pub use sandbox::{Extension, Guest, ProgressEvent, ProgressSink};
 pub use services::Repair;

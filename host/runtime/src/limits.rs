@@ -167,6 +167,14 @@ impl Serialize for Limits {
     }
 }
 
+impl<'de> Deserialize<'de> for Limits {
+    /// What is not named has the default.
+    fn deserialize<D: serde::Deserializer<'de>>(from: D) -> Result<Limits, D::Error> {
+        let given = BTreeMap::<Limit, u64>::deserialize(from)?;
+        Ok(Limits::from_fn(|limit| given.get(&limit).copied().unwrap_or(limit.default_value())))
+    }
+}
+
 /// Wall time of a call when neither manifest nor policy says otherwise.
 pub const DEFAULT_DEADLINE_MS: u64 = 5_000;
 /// The same of the hook `schedule`, at most.
@@ -179,7 +187,7 @@ pub const BACKUP_DEADLINE_MS: u64 = 600_000;
 pub const DEADLINE_CEILING_MS: u64 = 3_600_000;
 
 /// How long each hook may take, host calls included; `default` serves the hooks not named.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deadlines(pub BTreeMap<String, u64>);
 
 impl Deadlines {

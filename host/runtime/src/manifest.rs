@@ -133,7 +133,7 @@ impl Manifest {
     }
 
     /// Its version, or that of the first of those that name none.
-    pub(crate) fn version_or_first(&self) -> semver::Version {
+    pub fn version_or_first(&self) -> semver::Version {
         self.version.clone().unwrap_or(semver::Version::new(0, 0, 1))
     }
 

@@ -13,6 +13,7 @@ pub(crate) mod review;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::io::{Cursor, Read};
 use std::str::FromStr;
 
 use semver::Version;
@@ -39,7 +40,8 @@ const ID_BYTES: usize = 12;
 const SEARCH_MAX: usize = 200;
 
 /// Where an entry is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Status {
     UnderReview,
     Approved,
@@ -94,6 +96,14 @@ pub struct Entry {
     pub manifest: Map<String, Value>,
     /// Seconds since 1970.
     pub published_at: i64,
+}
+
+/// The package of an approved entry, for whoever fetches it.
+pub struct Published {
+    /// As `lodger pack` writes it.
+    pub archive: Box<dyn Read + Send>,
+    /// Its manifest has values that are not shown, since they look like secrets.
+    pub hides: bool,
 }
 
 impl Submission {
@@ -219,6 +229,24 @@ impl Host {
     pub(crate) fn entry_row(&self, id: &str) -> Result<EntryRow> {
         // What is no id is none.
         self.store.entry(id)?.ok_or_else(|| Error::UnknownEntry(id.to_owned()))
+    }
+
+    /// What is to be fetched of an approved entry. Whoever fetches it compares its digest.
+    ///
+    /// # Errors
+    /// [`Error::UnknownEntry`], [`Error::NotApproved`].
+    pub fn published_package(&self, id: &str) -> Result<Published> {
+        let row = self.entry_row(id)?;
+        if row.status != Status::Approved {
+            return Err(Error::NotApproved { id: row.id, status: row.status.name() });
+        }
+        let archive: Box<dyn Read + Send> = if row.packed {
+            Box::new(self.home.open_published(&row.digest)?)
+        } else {
+            Box::new(Cursor::new(package::pack_fast(&self.package_of(&row)?)?))
+        };
+        let whole: Map<String, Value> = serde_json::from_str(&row.manifest).unwrap_or_default();
+        Ok(Published { archive, hides: told(&row.manifest) != whole })
     }
 
     /// Deletes an entry. What was installed of it stays.

@@ -1,4 +1,4 @@
-//! The one module that dials out, for guests now and for registries, marketplaces and callbacks later.
+//! The one module that dials out: for guests, and for the operator to engines and other servers.
 //!
 //! Whoever asks has compared the name with what is granted, so that no name is looked up that was not. Here it is resolved,
 //! every address it leads to is checked, and the checked address itself is dialled: a name that changes its answer meanwhile
@@ -159,8 +159,8 @@ impl Outbound {
     }
 }
 
-/// A connection for the operator, to an engine that the policy names: it may be anywhere. Whoever calls bounds the time.
-#[cfg(feature = "docker")]
+/// A connection for the operator, to an engine or a server that the operator names: it may be anywhere. Whoever calls bounds
+/// the time.
 #[expect(clippy::disallowed_methods, reason = "the owner of dialling")]
 pub(crate) async fn dial_for_operator(host: &str, port: u16) -> io::Result<TcpStream> {
     let stream = TcpStream::connect((host.trim_start_matches('[').trim_end_matches(']'), port)).await?;

@@ -70,6 +70,13 @@ impl Package {
         reader.finish()
     }
 
+    /// Of all that is in it, in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        let component = self.component.as_ref().map_or(0, Vec::len);
+        let files: usize = self.files.values().map(Vec::len).sum();
+        (self.manifest_bytes.len() + component + files) as u64
+    }
+
     /// The digest it has, whether or not the manifest is one.
     pub(crate) fn digest_of_manifest(bytes: &[u8]) -> String {
         digest(&BTreeMap::from([(manifest::FILE.to_owned(), bytes.to_owned())]))

@@ -3,6 +3,7 @@
 //! An absent key means the safe built-in default; an unknown key, a wrong type or a value out of range is an error, never
 //! a fallback: a policy that cannot be read keeps the host from opening.
 
+mod marketplace;
 mod replaceable;
 mod services;
 
@@ -18,6 +19,7 @@ use crate::id::Id;
 use crate::limits::{DEADLINE_CEILING_MS, Limit, Limits};
 use crate::outbound::Pattern;
 
+pub use marketplace::MarketplaceAt;
 pub use replaceable::Replaceable;
 #[cfg(feature = "docker")]
 pub use services::Address;
@@ -64,6 +66,8 @@ pub struct Policy {
     pub replaceable: Vec<Replaceable>,
     /// Digests of grants that need no acceptance of their own where nobody can be asked, as over HTTP.
     pub preapproved: Vec<String>,
+    /// Where addons are searched for and fetched by name.
+    pub marketplace: Option<MarketplaceAt>,
     /// Lines of the file that are looser than the built-in default, for `doctor`.
     pub looser: Vec<String>,
 }
@@ -116,6 +120,7 @@ impl Default for Policy {
             events: Vec::new(),
             replaceable: Vec::new(),
             preapproved: Vec::new(),
+            marketplace: None,
             looser: Vec::new(),
         }
     }
@@ -132,6 +137,7 @@ struct File {
     failure: BTreeMap<String, String>,
     retention: RetentionFile,
     replaceable: Vec<replaceable::Line>,
+    marketplace: Option<marketplace::Raw>,
 }
 
 #[derive(Deserialize, Default)]
@@ -214,6 +220,10 @@ impl Policy {
     /// container = "root_scheduler"
     /// engine = "local"              # that has it; may be left out where there is one
     ///
+    /// [marketplace]                 # where addons are fetched by name
+    /// url = "https://addons.example.com"
+    /// token_file = "/etc/lodger/marketplace"
+    ///
     /// [apps]
     /// reach = "host"                # or "network:NAME"
     /// address = "127.0.0.1"         # where ports are published
@@ -291,6 +301,7 @@ impl Policy {
         kept.call_days = asked.call_days.unwrap_or(kept.call_days);
         kept.events = asked.events.unwrap_or(kept.events);
         kept.event_days = asked.event_days.unwrap_or(kept.event_days);
+        policy.marketplace = file.marketplace.map(marketplace::read).transpose().map_err(invalid)?;
         policy.services.take(file.grant, file.engine, file.apps, file.registry, &mut policy.looser).map_err(invalid)?;
         let replaceable = replaceable::read(file.replaceable, &policy.services.engines, &mut policy.looser);
         policy.replaceable = replaceable.map_err(invalid)?;

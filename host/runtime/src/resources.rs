@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::addons::Done;
 use crate::bindings::{Pair, ProvisionRequest, UnprovisionRequest};
@@ -28,7 +28,7 @@ const OPTION_NAME_MAX: usize = 128;
 const OPTION_VALUE_MAX: usize = 4096;
 
 /// What an app has of an addon.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resource {
     pub app: Id,
     pub addon: AddonId,

@@ -17,7 +17,7 @@
 use std::sync::Arc;
 
 use semver::Version;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::addons::{Done, Incoming};
 use crate::bindings::UnprovisionRequest;
@@ -54,7 +54,7 @@ pub struct Upgraded {
 }
 
 /// A version an addon can go back to.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Earlier {
     pub version: Version,
     /// When another took over, in milliseconds since 1970.

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use semver::Version;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::addons::Incoming;
 use crate::addons::order::{Direction, Order, Step};
@@ -20,7 +20,7 @@ use crate::manifest::{Dependency, Manifest};
 use crate::store::AddonRow;
 
 /// What an addon needs, as `info` shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Need {
     pub addon: AddonId,
     /// Which versions will do; absent: any.

@@ -6,7 +6,7 @@ mod services;
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::hook::HookName;
@@ -20,7 +20,7 @@ use crate::slot::SCHEDULER;
 use crate::store::AddonRow;
 use crate::{Answer, HealthStatus};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Good to know.
@@ -31,7 +31,7 @@ pub enum Severity {
     Error,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Finding {
     pub severity: Severity,
     /// An addon, a resource, the policy, the host.

@@ -26,7 +26,7 @@ pub struct Incoming {
 }
 
 /// What [`Host::install`] has done.
-#[derive(Clone, Debug, serde::Serialize)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Installed {
     pub id: AddonId,
     pub version: String,
@@ -50,7 +50,8 @@ impl Host {
         self.inspect_package(Package::unpack("archive", packed, &self.policy.package)?).await
     }
 
-    pub(crate) async fn inspect_package(&self, package: Package) -> Result<Incoming> {
+    /// The same for a package that was read already.
+    pub async fn inspect_package(&self, package: Package) -> Result<Incoming> {
         let mut facts = Facts::default();
         let refused = |refusals| Error::GrantRefused { refusals };
         // What the policy does not admit is told before the component is compiled, which takes its time.

@@ -12,7 +12,7 @@ const PIDS_DEFAULT: u64 = 200;
 const DISK_DEFAULT: u64 = 4 << 30;
 
 /// A service as granted: what every container of it is made from.
-#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ServiceGrant {
     pub service: crate::Id,
     /// As the manifest names it, in full.

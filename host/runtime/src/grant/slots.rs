@@ -1,6 +1,6 @@
 //! The slot of a grant: what an addon fills of the host, and which container of the machine it stands in for.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Facts, Line, refusal};
 use crate::error::Error;
@@ -10,7 +10,7 @@ use crate::policy::{Policy, Replaceable};
 use crate::slot::{SCHEDULER, Slot};
 
 /// The container that a service of the addon stands in for while it is enabled.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StandIn {
     pub service: Id,
     pub container: String,

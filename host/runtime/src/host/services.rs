@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Host, Locked, now_ms};
 use crate::error::{Error, Result};
@@ -34,7 +34,7 @@ const TELL_WITHIN: Duration = Duration::from_secs(60);
 const CUT_OFF_UPGRADE: AddonState = AddonState::Interrupted(HookName::Upgrade);
 
 /// What one instance of a service has written last.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServiceLog {
     /// Our key of the resource it belongs to; absent where it serves all.
     pub resource: Option<String>,

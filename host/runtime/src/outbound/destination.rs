@@ -6,7 +6,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::text::shown;
 
@@ -15,8 +15,8 @@ const NAME_MAX: usize = 253;
 const LABEL_MAX: usize = 63;
 
 /// A named host and a TCP port.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(into = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Destination {
     host: String,
     port: u16,
@@ -105,6 +105,14 @@ impl fmt::Display for Destination {
 impl From<Destination> for String {
     fn from(to: Destination) -> String {
         to.to_string()
+    }
+}
+
+impl TryFrom<String> for Destination {
+    type Error = NotADestination;
+
+    fn try_from(text: String) -> Result<Self, NotADestination> {
+        text.parse()
     }
 }
 

@@ -1,9 +1,10 @@
 //! Reconciling: what is there is compared with what should be, in one list per engine, and what differs is mended.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::StreamExt as _;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::converge::Mended;
 use super::{GRACE, LOG_KEPT, Services, TooLarge, now_s, with_source};
@@ -24,7 +25,7 @@ const FORGIVEN_S: i64 = 600;
 pub(super) const WAITING: &str = "waiting";
 
 /// What reconciling has done, or could not do.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Repair {
     pub addon: AddonId,
     /// The service it was done to.
@@ -38,7 +39,7 @@ pub struct Repair {
     pub resource: Option<String>,
     /// `started`, `restarted`, `made`, `made anew`, `removed`; `stands in`, `gave back` for a container of the operator's; of
     /// a hook `finished` or `taken back`; or `waiting`, `failed`, `foreign` where it is not as it should be.
-    pub what: &'static str,
+    pub what: Cow<'static, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
 }
@@ -47,7 +48,7 @@ impl Repair {
     pub(super) fn of(instance: &Instance, what: &'static str, why: Option<String>) -> Repair {
         let resource = Some(instance.resource.clone()).filter(|key| !key.is_empty());
         let service = Some(instance.service.clone());
-        Repair { addon: instance.addon.clone(), service, hook: None, resource, what, why }
+        Repair { addon: instance.addon.clone(), service, hook: None, resource, what: what.into(), why }
     }
 
     pub(crate) fn by(
@@ -57,13 +58,13 @@ impl Repair {
         what: &'static str,
         why: Option<String>,
     ) -> Repair {
-        Repair { addon: id.clone(), service: None, hook: Some(hook), resource, what, why }
+        Repair { addon: id.clone(), service: None, hook: Some(hook), resource, what: what.into(), why }
     }
 
     /// An addon that cannot be seen to at all.
     pub(crate) fn failed(id: &AddonId, error: &Error) -> Repair {
         let why = Some(with_source(error));
-        Repair { addon: id.clone(), service: None, hook: None, resource: None, what: "failed", why }
+        Repair { addon: id.clone(), service: None, hook: None, resource: None, what: "failed".into(), why }
     }
 
     /// What was done for an instance, or could not be.
@@ -85,7 +86,7 @@ impl Repair {
 
     /// Whether something is not as it should be.
     pub fn is_problem(&self) -> bool {
-        matches!(self.what, WAITING | "failed" | "foreign")
+        matches!(&*self.what, WAITING | "failed" | "foreign")
     }
 }
 
