@@ -96,6 +96,11 @@ impl Caller {
         self.is_anybody || self.has(&Scope::Manage) || self.has(&Scope::Publish(namespace.clone()))
     }
 
+    /// Whether it may see what is shown to nobody else.
+    pub fn manages(&self) -> bool {
+        self.has(&Scope::Manage)
+    }
+
     fn has(&self, scope: &Scope) -> bool {
         self.token.scopes.contains(scope)
     }
@@ -283,7 +288,7 @@ fn needed(method: &Method, path: Option<&str>) -> Needed {
     let is_market = |path: &str| {
         [oakestra::MARKET, oakestra::MARKET_TOO].iter().any(|base| {
             let below = path.strip_prefix(base).map(|below| below.trim_end_matches('/'));
-            below.is_some_and(|below| below.is_empty() || below == "/{entry}")
+            below.is_some_and(|below| matches!(below, "" | "/{entry}" | "/{entry}/package"))
         })
     };
     match path {

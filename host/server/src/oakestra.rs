@@ -42,6 +42,7 @@ pub fn routes() -> Router<App> {
             let all = get(marketplace::list).post(marketplace::publish);
             let one = get(marketplace::one).delete(marketplace::delete);
             routes = routes.route(&format!("{base}{end}"), all).route(&format!("{base}/{{entry}}{end}"), one);
+            routes = routes.route(&format!("{base}/{{entry}}/package{end}"), get(marketplace::package));
         }
     }
     for end in ["", "/"] {

@@ -78,6 +78,8 @@ pub struct Problem {
     pub status: u16,
     pub detail: String,
     pub code: String,
+    /// What a command ends with that is refused so.
+    pub exit_code: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
     /// Each line that is wrong.
@@ -99,6 +101,7 @@ impl Problem {
             status,
             detail,
             code: code.to_owned(),
+            exit_code: if status == 500 { 4 } else { 1 },
             hint,
             problems: Vec::new(),
             grant: None,
@@ -155,6 +158,7 @@ impl Problem {
         }
         Problem {
             problems: error.problems().to_vec(),
+            exit_code: error.exit_code(),
             ..Problem::new(error.code(), error.http_status(), detail, error.hint())
         }
     }
@@ -176,7 +180,8 @@ impl From<Error> for Problem {
 
 impl From<HookFailed> for Problem {
     fn from(failed: HookFailed) -> Problem {
-        Problem::new(failed.code, failed.http_status, failed.message, failed.hint)
+        let exit_code = failed.exit_code;
+        Problem { exit_code, ..Problem::new(failed.code, failed.http_status, failed.message, failed.hint) }
     }
 }
 

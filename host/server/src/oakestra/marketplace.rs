@@ -1,17 +1,26 @@
 //! The marketplace: what is published, and publishing.
 
+use std::io::Read as _;
+
+use axum::body::Body;
 use axum::extract::{FromRequest as _, Request, State};
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
-use lodger::{Entry, Submission};
+use bytes::Bytes;
+use futures_util::stream::try_unfold;
+use lodger::{Entry, Published, Submission};
 use serde_json::{Map, Value, json};
+use tokio::task::spawn_blocking;
 
 use super::{Asks, OfId, schema};
-use crate::body::{Archive, Given, given};
+use crate::body::{Archive, Given, PACKAGE, given, plain};
 use crate::gate::Caller;
 use crate::problem::{Problem, Refusal};
 use crate::shared::App;
 use crate::v1::{Answer, json};
+
+/// What is read of an archive at once.
+const CHUNK: usize = 64 << 10;
 
 /// Only what is approved: with this `name`, or with `search` in its names or its description. Other questions are nobody's.
 pub async fn list(State(app): State<App>, caller: Caller, Asks(asked): Asks) -> Answer {
@@ -26,6 +35,27 @@ pub async fn list(State(app): State<App>, caller: Caller, Asks(asked): Asks) -> 
 /// Whatever its status.
 pub async fn one(State(app): State<App>, caller: Caller, OfId(id): OfId) -> Answer {
     json(StatusCode::OK, &shown(app.look(&caller, async move |host| Ok(host.entry(&id)?)).await?))
+}
+
+/// What is approved, as an archive: for whoever installs it elsewhere. One whose manifest has values that are not shown is only
+/// for those who manage this marketplace, since they are in it.
+pub async fn package(State(app): State<App>, caller: Caller, OfId(id): OfId) -> Answer {
+    let manages = caller.manages();
+    let package = app.look(&caller, async move |host| match host.published_package(&id)? {
+        Published { hides: true, .. } if !manages => Err(Refusal::OtherScope.into()),
+        Published { archive, .. } => Ok(archive),
+    });
+    let body = try_unfold(package.await?, async |mut archive| {
+        let (archive, chunk) = spawn_blocking(move || {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            let read = archive.by_ref().take(CHUNK as u64).read_to_end(&mut chunk);
+            (archive, read.map(|_| Bytes::from(chunk)))
+        })
+        .await?;
+        let chunk = chunk?;
+        Ok::<_, std::io::Error>((!chunk.is_empty()).then_some((chunk, archive)))
+    });
+    Ok(plain(PACKAGE, Body::from_stream(body)))
 }
 
 /// A descriptor, or a package by its content type.
