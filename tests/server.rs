@@ -8,6 +8,8 @@ mod bad_input;
 mod end;
 pub mod manager;
 pub mod market;
+mod remote;
+mod shop;
 
 use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -58,6 +58,32 @@ fn images_are_found_where_they_are_and_not_fetched() {
 }
 
 #[test]
+fn a_descriptor_with_secrets_is_given_whole_only_to_who_manages_and_installed_elsewhere_as_it_is() {
+    let (site, other) = (Site::new(), Site::new());
+    let server = Serving::start(&site.lab);
+    let mut plain = descriptor(&site, "plain", &["lodger-test/web:1"]);
+    plain["namespace"] = json!(other.namespace);
+    let mut secret = descriptor(&site, "secret", &["lodger-test/web:1"]);
+    secret["services"][0]["environment"] = json!({ "DB_PASSWORD": "hush-hush" });
+    let reader = site.lab.json(&["token", "create", "--scope", "read"])["token"].as_str().unwrap().to_owned();
+    let get = |token: &str, entry: &Value| {
+        let path = format!("{MARKET}/{}/package", entry["_id"].as_str().unwrap());
+        server.ask("GET", &path, &format!("Authorization: Bearer {token}\r\n"), b"")
+    };
+    let entry = reviewed(&server, &secret);
+    assert_eq!(entry["status"], "approved", "{entry}");
+    assert_eq!(get(&reader, &entry).status, 403);
+    assert_eq!(server.get(&format!("{MARKET}/{}/package", entry["_id"].as_str().unwrap())).status, 200);
+    // One without is anybody's who may look, and what is installed of it is what was approved.
+    let entry = reviewed(&server, &plain);
+    assert_eq!(get(&reader, &entry).status, 200);
+    let mut command = other.lab.command(&["--json", "install", "plain", "--yes"]);
+    command.env("LODGER_MARKETPLACE", server.url("")).env("LODGER_MARKETPLACE_TOKEN", &reader);
+    let installed = crate::support::Ran::of(&["install"], command.output().unwrap()).ok().json();
+    assert_eq!((&installed["digest"], &installed["changed"]), (&entry["digest"], &json!(true)));
+}
+
+#[test]
 fn whoever_publishes_does_not_choose_what_this_machine_asks() {
     let site = Site::new();
     let registry = Registry::new();

@@ -14,6 +14,7 @@ use lodger::{Config, Host, ProgressEvent};
 use tempfile::TempDir;
 
 use crate::output;
+use crate::place::{Named, Place};
 
 /// Calls this program makes at a time: it runs one verb.
 const CONCURRENT_CALLS: u32 = 4;
@@ -22,7 +23,7 @@ const CONCURRENT_CALLS: u32 = 4;
 const TELL_WITHIN: Duration = Duration::from_secs(5);
 
 /// The policy of a home.
-const POLICY: &str = "lodger.toml";
+pub const POLICY: &str = "lodger.toml";
 
 /// A host whose home is removed with it.
 pub struct ThrowAway {
@@ -34,14 +35,16 @@ pub struct ThrowAway {
 pub struct Context {
     home: Option<PathBuf>,
     pub json: bool,
+    /// The server to be asked in the place of a home.
+    server: Option<Named>,
     progress: ProgressBar,
     /// The home that was asked for, once it is open.
     host: OnceCell<Arc<Host>>,
 }
 
 impl Context {
-    pub fn new(home: Option<PathBuf>, json: bool) -> Context {
-        Context { home, json, progress: ProgressBar::hidden(), host: OnceCell::new() }
+    pub fn new(home: Option<PathBuf>, json: bool, server: Option<Named>) -> Context {
+        Context { home, json, server, progress: ProgressBar::hidden(), host: OnceCell::new() }
     }
 
     pub fn home(&self) -> anyhow::Result<PathBuf> {
@@ -53,6 +56,14 @@ impl Context {
         let data = data.or_else(home).context("neither --home, LODGER_HOME, XDG_DATA_HOME nor HOME is set")?;
         std::fs::create_dir_all(&data).with_context(|| format!("cannot make {}", data.display()))?;
         Ok(data.join("lodger"))
+    }
+
+    /// Where the verb is to do its work.
+    pub async fn place(&self) -> anyhow::Result<Place> {
+        match &self.server {
+            Some(server) => Ok(Place::There(Arc::new(server.open()?))),
+            None => Ok(Place::Here(self.host().await?)),
+        }
     }
 
     pub async fn host(&self) -> anyhow::Result<Arc<Host>> {

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use lodger::{Done, Error, HookFailed, Problem, Step};
+use lodger::{Done, Error, HookFailed, Problem, RemoteError, Step};
 use serde::Serialize;
 use serde_json::json;
 
@@ -57,7 +57,12 @@ pub fn completed<T>(subject: &impl fmt::Display, done: Done<T>) -> Result<T, Hoo
 
 /// What the addon could not clear up, since a hook of it has failed that the verb went on without.
 pub fn gone_on_without<T>(done: &Done<T>) {
-    for how in &done.failed_open {
+    failed_open(&done.failed_open);
+}
+
+/// The same, as it was told.
+pub fn failed_open(hows: &[String]) {
+    for how in hows {
         warn(format!("warning: {how}; gone on without it: what the addon has made elsewhere may still be there"));
     }
 }
@@ -101,6 +106,8 @@ pub fn failure(context: &Context, error: &anyhow::Error) -> u8 {
         (error.code(), error.exit_code(), error.hint(), error.problems())
     } else if let Some(failed) = error.downcast_ref::<HookFailed>() {
         (failed.code, failed.exit_code, failed.hint.clone(), &[][..])
+    } else if let Some(error) = error.downcast_ref::<RemoteError>() {
+        (error.code(), error.exit_code(), error.hint(), error.problems())
     } else if let Some(lodger_server::Error::Host(error)) = error.downcast_ref() {
         (error.code(), error.exit_code(), error.hint(), error.problems())
     } else if let Some(error) = error.downcast_ref::<lodger_server::Error>() {

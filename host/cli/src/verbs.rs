@@ -24,6 +24,7 @@ mod logs;
 mod new;
 mod pack;
 mod plan;
+mod publish;
 mod reconcile;
 mod remove;
 mod restore;
@@ -31,6 +32,7 @@ mod restore_home;
 mod resume;
 mod rollback;
 mod run;
+mod search;
 mod serve;
 mod set;
 mod suspend;
@@ -40,16 +42,17 @@ mod uninstall;
 mod upgrade;
 mod url;
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use lodger::{AddonId, Error, Id, Moved, ResourceNow};
 use serde_json::json;
 
 use crate::context::Context;
-use crate::output;
+use crate::output::{self, Usage};
 
 #[derive(clap::Subcommand)]
 pub enum Verb {
@@ -71,6 +74,8 @@ pub enum Verb {
     Token(token::Token),
     Doctor(doctor::Doctor),
     Adopt(adopt::Adopt),
+    Search(search::Search),
+    Publish(publish::Publish),
     Backup(backup::Backup),
     RestoreHome(restore_home::RestoreHome),
     Add(add::Add),
@@ -93,10 +98,74 @@ pub enum Verb {
     Completions(completions::Completions),
 }
 
+/// What a verb works on.
+pub enum Reach {
+    /// A home, or a server in its place.
+    Server,
+    /// A home here, and nothing else.
+    Home,
+    /// Neither: a marketplace, or an author's files.
+    Neither,
+}
+
+/// Of a verb that would otherwise work on what is here, and not there.
+pub fn not_there() -> Usage {
+    Usage::new(
+        "no server can be asked for this",
+        "leave --server and LODGER_SERVER out; what is about a server's home is run on its machine",
+    )
+}
+
 impl Verb {
     /// Whether what it writes is the author's, in the author's directories, to be shared as other sources are.
     pub const fn is_for_authors(&self) -> bool {
         matches!(self, Verb::New(_) | Verb::Build(_) | Verb::Check(_) | Verb::Test(_) | Verb::Dev(_) | Verb::Pack(_))
+    }
+
+    /// What the verb works on.
+    pub const fn reach(&self) -> Reach {
+        match self {
+            Verb::Install(_)
+            | Verb::Uninstall(_)
+            | Verb::Upgrade(_)
+            | Verb::Rollback(_)
+            | Verb::Enable(_)
+            | Verb::Disable(_)
+            | Verb::List(_)
+            | Verb::Info(_)
+            | Verb::Explain(_)
+            | Verb::Set(_)
+            | Verb::Calls(_)
+            | Verb::Logs(_)
+            | Verb::Reconcile(_)
+            | Verb::Doctor(_)
+            | Verb::Add(_)
+            | Verb::Remove(_)
+            | Verb::Plan(_)
+            | Verb::Suspend(_)
+            | Verb::Resume(_)
+            | Verb::Url(_)
+            | Verb::Env(_)
+            | Verb::Dump(_)
+            | Verb::Restore(_)
+            | Verb::Apps(_) => Reach::Server,
+            Verb::Events(_)
+            | Verb::Serve(_)
+            | Verb::Token(_)
+            | Verb::Adopt(_)
+            | Verb::Backup(_)
+            | Verb::RestoreHome(_)
+            | Verb::Run(_) => Reach::Home,
+            Verb::Publish(_)
+            | Verb::Search(_)
+            | Verb::New(_)
+            | Verb::Build(_)
+            | Verb::Check(_)
+            | Verb::Test(_)
+            | Verb::Dev(_)
+            | Verb::Pack(_)
+            | Verb::Completions(_) => Reach::Neither,
+        }
     }
 
     /// Runs the verb and returns the exit code.
@@ -120,6 +189,8 @@ impl Verb {
             Verb::Token(verb) => verb.run(context).await,
             Verb::Doctor(verb) => verb.run(context).await,
             Verb::Adopt(verb) => verb.run(context).await,
+            Verb::Search(verb) => verb.run(context).await,
+            Verb::Publish(verb) => verb.run(context).await,
             Verb::Backup(verb) => verb.run(context).await,
             Verb::RestoreHome(verb) => verb.run(context).await,
             Verb::Add(verb) => verb.run(context).await,
@@ -168,6 +239,16 @@ fn counted(what: &[(usize, &str)]) -> String {
     let some = what.iter().enumerate().filter(|(place, (number, _))| *place == 0 || *number > 0);
     let words = some.map(|(_, (number, word))| format!("{number} {word}{}", if *number == 1 { "" } else { "s" }));
     words.collect::<Vec<_>>().join(", ")
+}
+
+/// Names of variables go to shells as they are: none is taken from a server that a host would not give.
+fn known_variables(variables: &BTreeMap<String, String>) -> anyhow::Result<()> {
+    match variables.keys().find(|name| !lodger::is_variable_allowed(name)) {
+        None => Ok(()),
+        Some(name) => {
+            bail!("the server gives the variable `{}`, which no app is ever given", lodger::text::shown(name, 80))
+        }
+    }
 }
 
 /// The answer of a mutating verb's `--dry-run`, after everything that could refuse it was checked.

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use lodger::Id;
+use lodger::{Added, Id, ResourceState};
+use serde_json::json;
 
 use crate::context::Context;
 use crate::output;
+use crate::place::{Place, no_dry_run, of_app};
 
 /// Add an addon to an app
 #[derive(clap::Args)]
@@ -29,32 +31,48 @@ pub struct Add {
 
 impl Add {
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
-        let host = context.host().await?;
+        let place = context.place().await?;
         let app: Id = super::id(&self.app)?;
-        let addon = host.resolve(&self.addon)?;
+        let addon = place.resolve(&self.addon).await?;
         let alias = self.alias.as_deref().map(super::id).transpose()?;
         let mut options = BTreeMap::new();
         for option in &self.options {
             let (name, value) = option.split_once('=').with_context(|| format!("`{option}` is not KEY=VALUE"))?;
             options.insert(name.to_owned(), value.to_owned());
         }
-        let add = lodger::Add { app: app.clone(), addon: addon.clone(), alias, plan: self.plan, options };
-        if self.dry_run {
-            return super::dry_run(context, host.would_add(&add).await?, &format!("add {addon} to {app}"));
-        }
-        let done = context.watch(&format!("adding {addon} to {app}"), host.add(add)).await?;
-        let created = done.changed;
-        let resource = output::completed(&addon, done)?;
-        let suspended = (resource.state == lodger::ResourceState::Suspended).then(|| resource.way_on());
-        let (added, failures) = host.added(resource, created).await?;
-        for (hook, message) in failures {
-            output::warn(format!("warning: no values from `{hook}`: {message}"));
-        }
+        let what = format!("adding {addon} to {app}");
+        let mut suspended = None;
+        let added = match &place {
+            Place::Here(host) => {
+                let add = lodger::Add { app: app.clone(), addon: addon.clone(), alias, plan: self.plan, options };
+                if self.dry_run {
+                    return super::dry_run(context, host.would_add(&add).await?, &format!("add {addon} to {app}"));
+                }
+                let done = context.watch(&what, host.add(add)).await?;
+                let created = done.changed;
+                let resource = output::completed(&addon, done)?;
+                suspended = (resource.state == ResourceState::Suspended).then(|| resource.way_on());
+                let (added, failures) = host.added(resource, created).await?;
+                for (hook, message) in failures {
+                    output::warn(format!("warning: no values from `{hook}`: {message}"));
+                }
+                added
+            }
+            Place::There(server) => {
+                no_dry_run(self.dry_run)?;
+                let asked = json!({ "alias": alias, "plan": self.plan, "options": options });
+                let added: Added = context.watch(&what, server.put_exact(&of_app(&app, &addon, ""), &asked)).await?;
+                super::known_variables(&added.config)?;
+                // Its values are nobody's to change; the rest is shown.
+                let shown = |text: Option<String>| text.map(|text| lodger::text::shown(&text, usize::MAX));
+                Added { id: shown(added.id), message: shown(added.message), ..added }
+            }
+        };
         if context.json {
             output::json(&added)?;
             return Ok(0);
         }
-        let word = if created { "added" } else { "already there:" };
+        let word = if added.created { "added" } else { "already there:" };
         output::say(context, format!("{word} {addon} for {app}"));
         if let Some(way_on) = suspended {
             output::say(context, format!("it is suspended: {way_on}"));

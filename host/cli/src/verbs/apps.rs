@@ -1,9 +1,12 @@
 //! `lodger apps`.
 
-use lodger::Resource;
+use std::collections::BTreeMap;
+
+use lodger::{Id, Resource};
 
 use crate::context::Context;
 use crate::output;
+use crate::place::Place;
 
 /// List the apps and what each has
 #[derive(clap::Args)]
@@ -11,7 +14,10 @@ pub struct Apps {}
 
 impl Apps {
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
-        let apps = context.host().await?.apps()?;
+        let apps: BTreeMap<Id, Vec<Resource>> = match context.place().await? {
+            Place::Here(host) => host.apps()?,
+            Place::There(server) => server.get("/v1/apps").await?,
+        };
         if context.json {
             output::json(&apps)?;
             return Ok(0);

@@ -1,9 +1,11 @@
 //! `lodger disable`.
 
-use lodger::{AddonId, Host, Moved};
+use lodger::{AddonId, Host, Moved, Remote};
+use serde_json::json;
 
 use crate::context::Context;
 use crate::output;
+use crate::place::{Place, no_dry_run, of_addon};
 
 /// Disable an addon that no app uses and no enabled addon needs
 #[derive(clap::Args)]
@@ -19,10 +21,14 @@ pub struct Disable {
 
 impl Disable {
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
-        let host = context.host().await?;
-        let id = host.resolve(&self.addon)?;
+        let place = context.place().await?;
+        let id = place.resolve(&self.addon).await?;
+        let host = match &place {
+            Place::Here(host) => host,
+            Place::There(server) => return self.there(context, server, &id).await,
+        };
         if self.force {
-            return self.with_dependents(context, &host, &id).await;
+            return self.with_dependents(context, host, &id).await;
         }
         if self.dry_run {
             return super::dry_run(context, host.would_disable(&id, false).await?, &format!("disable {id}"));
@@ -32,6 +38,17 @@ impl Disable {
         output::completed(&id, done)?;
         say(context, &id, changed);
         super::moved(context, Moved { failed_open, ..host.moved(&id, changed)? })
+    }
+
+    async fn there(&self, context: &Context, server: &Remote, id: &AddonId) -> anyhow::Result<u8> {
+        no_dry_run(self.dry_run)?;
+        let (path, asked) = (of_addon(id, "/disable"), json!({ "force": self.force }));
+        let disabling = server.post(&path, &asked);
+        let moved: Moved = context.watch(&format!("disabling {id}"), disabling).await?;
+        moved.disabled_first.iter().for_each(|first| output::say(context, format!("disabled {first}")));
+        output::failed_open(&moved.failed_open);
+        say(context, id, moved.changed);
+        super::moved(context, moved)
     }
 
     async fn with_dependents(&self, context: &Context, host: &Host, id: &AddonId) -> anyhow::Result<u8> {

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use lodger::Severity;
+use lodger::{Finding, Severity};
 
 use crate::context::Context;
 use crate::output;
+use crate::place::{Place, only_here};
 
 /// Look for what is not well, and say what mends it
 #[derive(clap::Args)]
@@ -18,9 +19,15 @@ pub struct Doctor {
 impl Doctor {
     /// Exits with 1 when something does not work.
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
-        let host = context.host().await?;
-        let mut findings = context.watch("looking", host.doctor()).await?;
+        let mut findings: Vec<Finding> = match context.place().await? {
+            Place::Here(host) => context.watch("looking", host.doctor()).await?,
+            Place::There(server) => {
+                only_here(self.fix, "--fix", "what mends it is a verb for each, which the server can be asked for")?;
+                context.watch("looking", server.get("/v1/doctor")).await?
+            }
+        };
         if self.fix {
+            let host = context.host().await?;
             let mends: BTreeSet<_> = findings.into_iter().filter_map(|finding| finding.mend).collect();
             for mend in mends {
                 output::say(context, format!("running `{mend}`"));

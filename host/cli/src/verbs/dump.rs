@@ -4,13 +4,17 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use lodger::HookFailed;
+use lodger::{HookFailed, RemoteError};
 use serde_json::json;
 use tempfile::NamedTempFile;
 
 use crate::context::Context;
 use crate::data::Data;
 use crate::output::{self, Usage};
+use crate::place::{Place, of_app, which};
+
+/// Said of stdout, which cannot be taken back.
+const NO_DUMP: &str = "what was written of it is no dump";
 
 /// Write all that an app has of an addon to stdout or a file, for `restore`
 ///
@@ -36,9 +40,9 @@ impl Dump {
             let hint = format!("`lodger dump {} {} > FILE`, or --output FILE", self.app, self.addon);
             return Err(Usage::new("a dump is not for a terminal", &hint).into());
         }
-        let host = context.host().await?;
+        let place = context.place().await?;
         let app = super::id(&self.app)?;
-        let addon = host.resolve(&self.addon)?;
+        let addon = place.resolve(&self.addon).await?;
         let alias = self.alias.as_deref().map(super::id).transpose()?;
         let file = self.output.as_deref().map(beside).transpose()?;
         let to = match &file {
@@ -47,14 +51,26 @@ impl Dump {
         };
         let to = to.context("cannot open stdout")?;
         let what = format!("dumping {addon} of {app}");
-        let done = context.watch(&what, host.dump(&app, &addon, alias.as_ref(), to)).await?;
-        let written = done.call.as_ref().map_or(0, |call| call.report.stream_bytes);
-        let bytes = output::completed(&addon, done).map_err(|failed| match file {
-            None if written > 0 => {
-                HookFailed { message: format!("{}; what was written of it is no dump", failed.message), ..failed }
+        let bytes = match &place {
+            Place::Here(host) => {
+                let done = context.watch(&what, host.dump(&app, &addon, alias.as_ref(), to)).await?;
+                let written = done.call.as_ref().map_or(0, |call| call.report.stream_bytes);
+                output::completed(&addon, done).map_err(|failed| match file {
+                    None if written > 0 => HookFailed { message: format!("{}; {NO_DUMP}", failed.message), ..failed },
+                    _ => failed,
+                })?
             }
-            _ => failed,
-        })?;
+            Place::There(server) => {
+                let path = of_app(&app, &addon, &format!("/dump{}", which(alias.as_ref())));
+                context.watch(&what, server.stream(&path, to)).await.map_err(|error| match (&file, error) {
+                    // What is refused was refused before anything was written.
+                    (None, error) if !matches!(error, RemoteError::Refused(_)) => {
+                        anyhow::Error::from(error).context(NO_DUMP)
+                    }
+                    (_, error) => error.into(),
+                })?
+            }
+        };
         if let (Some(file), Some(path)) = (file, &self.output) {
             let cannot = || format!("cannot write `{}`", path.display());
             file.as_file().sync_all().with_context(cannot)?;

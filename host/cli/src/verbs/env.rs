@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use lodger::{Host, Id};
+use lodger::{Host, Id, Remote};
 
 use crate::context::Context;
 use crate::output;
+use crate::place::Place;
 
 /// Print the variables of an app
 #[derive(clap::Args)]
@@ -30,8 +31,11 @@ enum Format {
 
 impl Env {
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
-        let host = context.host().await?;
-        let variables = ask(&host, &super::id(&self.app)?, self.partial).await?;
+        let app = super::id(&self.app)?;
+        let variables = match context.place().await? {
+            Place::Here(host) => ask(&host, &app, self.partial).await?,
+            Place::There(server) => there(&server, &app, self.partial).await?,
+        };
         if context.json || self.format == Format::Json {
             output::json(&variables)?;
             return Ok(0);
@@ -44,6 +48,14 @@ impl Env {
         }
         Ok(0)
     }
+}
+
+/// The names go to a shell as they are: none is taken that a host would not give.
+async fn there(server: &Remote, app: &Id, partial: bool) -> anyhow::Result<BTreeMap<String, String>> {
+    let variables: BTreeMap<String, String> =
+        server.get_exact(&format!("/v1/apps/{app}/env?partial={partial}")).await?;
+    super::known_variables(&variables)?;
+    Ok(variables)
 }
 
 /// In double quotes, as the readers of such files agree on.

@@ -4,6 +4,7 @@ use lodger::Grant;
 
 use crate::context::Context;
 use crate::output;
+use crate::place::{Place, of_addon};
 
 /// Show in plain words everything an addon may touch, and which line says so
 #[derive(clap::Args)]
@@ -13,8 +14,12 @@ pub struct Explain {
 
 impl Explain {
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
-        let host = context.host().await?;
-        let grant = host.explain(&host.resolve(&self.addon)?).await?;
+        let place = context.place().await?;
+        let id = place.resolve(&self.addon).await?;
+        let grant: Grant = match &place {
+            Place::Here(host) => host.explain(&id).await?,
+            Place::There(server) => server.get(&of_addon(&id, "/grant")).await?,
+        };
         if context.json {
             output::json(&grant)?;
             return Ok(0);

@@ -4,6 +4,7 @@ use lodger::{AddonDetails, FailurePolicy, Need};
 
 use crate::context::Context;
 use crate::output;
+use crate::place::{Place, of_addon};
 
 /// Show an addon: state, settings, what it needs and who needs it, who uses it, what its data takes, what failures lead to
 #[derive(clap::Args)]
@@ -13,9 +14,12 @@ pub struct Info {
 
 impl Info {
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
-        let host = context.host().await?;
-        let id = host.resolve(&self.addon)?;
-        let details = host.details(&id).await?;
+        let place = context.place().await?;
+        let id = place.resolve(&self.addon).await?;
+        let details: AddonDetails = match &place {
+            Place::Here(host) => host.details(&id).await?,
+            Place::There(server) => server.get(&of_addon(&id, "")).await?,
+        };
         if context.json {
             output::json(&details)?;
             return Ok(0);

@@ -1,22 +1,32 @@
 //! `lodger install`: shows what the addons will be allowed to do, asks, installs.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use lodger::{Error, Grant};
+use lodger::{AddonId, AddonInfo, Error, Grant, Host, Installed, Package, Remote, RemoteError, Wanted};
 
 use super::consent;
 use crate::context::Context;
 use crate::output;
+use crate::packages::{self, Source};
+use crate::place::{AtMarketplace, Place, no_dry_run, only_here};
 
-/// Install addons from directories or archives
+/// Install addons from directories, archives or a marketplace
 ///
-/// Those that need each other are installed in the order this takes, whatever the order they are given in. What one needs must
-/// be installed or among those given; what is installed already stays as it is.
+/// What is there as a path is one; anything else is a name in the marketplace, of which the latest approved version is fetched
+/// that will do, and with it what it needs and is not installed. Addons that need each other are installed in the order this
+/// takes, whatever the order they are given in. What one from a path needs must be installed or among those given; what is
+/// installed already stays as it is.
+///
+/// At a server (--server) they are installed one after the other, each with a grant that the server shows.
 #[derive(clap::Args)]
 pub struct Install {
-    /// Directories with an addon.json, or archives made by `lodger pack`
-    #[arg(required = true, value_name = "PATH")]
+    /// Directories with an addon.json, archives made by `lodger pack`, or names: NAME or NAMESPACE/NAME, with @1.2.3 for that
+    /// version, @^1.2 or @">=1, <3" for the latest of those
+    #[arg(required = true, value_name = "PATH|NAME[@VERSION]")]
     packages: Vec<PathBuf>,
+    #[command(flatten)]
+    marketplace: AtMarketplace,
     /// Accept the grant without asking
     #[arg(long)]
     yes: bool,
@@ -33,11 +43,31 @@ pub struct Install {
 
 impl Install {
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
-        let host = context.host().await?;
+        let (mut paths, mut wanted) = (Vec::new(), Vec::new());
+        for given in &self.packages {
+            match Source::of(given) {
+                Source::Path(path) => paths.push(path),
+                Source::Named(name) => wanted.push(name),
+            }
+        }
+        match context.place().await? {
+            Place::Here(host) => self.here(context, &host, &paths, &wanted).await,
+            Place::There(server) => self.there(context, &server, &paths, &wanted).await,
+        }
+    }
+
+    async fn here(&self, context: &Context, host: &Host, paths: &[PathBuf], wanted: &[Wanted]) -> anyhow::Result<u8> {
         let mut incoming = Vec::new();
-        for path in &self.packages {
+        for path in paths {
             let what = format!("reading and compiling {}", path.display());
             incoming.push(context.watch(&what, host.inspect(path)).await?);
+        }
+        let given: Vec<AddonId> = incoming.iter().map(|incoming| incoming.grant.id.clone()).collect();
+        let there = host.addons()?.into_iter().map(|addon| addon.id).collect();
+        let bounds = &host.policy().package;
+        for package in packages::fetch(context, &self.marketplace, wanted, &given, &there, bounds).await? {
+            let what = format!("compiling {}", package.manifest.id);
+            incoming.push(context.watch(&what, host.inspect_package(package)).await?);
         }
         let incoming = host.in_order(incoming)?;
         let would = host.would_install(&incoming, self.dev).await?;
@@ -52,18 +82,57 @@ impl Install {
             return self.answer(context, &answers);
         }
         // All of it is shown and accepted before anything is installed.
+        let alone = incoming.len() == 1;
         with_would().filter(|(_, changes)| *changes).for_each(|(grant, _)| show(context, grant));
         for (grant, _) in with_would().filter(|(_, changes)| *changes) {
             let known = host.addon(&grant.id).is_ok();
-            self.accept(grant, known && !self.dev)?;
+            self.accept(grant, known && !self.dev, alone)?;
         }
         for incoming in incoming {
             // Which fetches the images of its services.
             let what = format!("installing {}", incoming.grant.id);
             let done = context.watch(&what, host.install(incoming, self.dev)).await?;
-            let word = if done.changed { "installed" } else { "already installed:" };
-            output::say(context, format!("{word} {} {}", done.id, done.version));
-            answers.push(serde_json::to_value(done)?);
+            answers.push(told(context, &done)?);
+        }
+        self.answer(context, &answers)
+    }
+
+    async fn there(
+        &self,
+        context: &Context,
+        server: &Remote,
+        paths: &[PathBuf],
+        wanted: &[Wanted],
+    ) -> anyhow::Result<u8> {
+        no_dry_run(self.dry_run)?;
+        only_here(self.dev, "--dev", "it is to try what changes")?;
+        let bounds = context.policy()?.package;
+        let mut given = Vec::new();
+        for path in paths {
+            given.push(Package::read(path, &bounds)?);
+        }
+        let ids: Vec<AddonId> = given.iter().map(|package| package.manifest.id.clone()).collect();
+        let addons: Vec<AddonInfo> = server.get("/v1/addons").await?;
+        let there: BTreeSet<AddonId> = addons.into_iter().map(|addon| addon.id).collect();
+        given.extend(packages::fetch(context, &self.marketplace, wanted, &ids, &there, &bounds).await?);
+        let (mut answers, alone) = (Vec::new(), given.len() == 1);
+        for package in packages::needed_first(given) {
+            let id = package.manifest.id.clone();
+            let (known, packed) = (there.contains(&id), bytes::Bytes::from(lodger::pack(&package)?));
+            let give = async |query: &str| {
+                server.post_package::<Installed>(&format!("/v1/addons{query}"), packed.clone()).await
+            };
+            let what = format!("installing {id}");
+            let done = match context.watch(&what, give("")).await {
+                Err(RemoteError::Refused(mut refusal)) if refusal.code == Error::GrantNotAccepted.code() => {
+                    let grant = refusal.grant.take().ok_or(RemoteError::Refused(refusal))?;
+                    show(context, &grant);
+                    self.accept(&grant, known, alone)?;
+                    context.watch(&what, give(&format!("?accept_grant={}", grant.digest))).await?
+                }
+                done => done?,
+            };
+            answers.push(told(context, &done)?);
         }
         self.answer(context, &answers)
     }
@@ -80,8 +149,7 @@ impl Install {
     }
 
     /// An addon already there comes with another grant: a blanket `--yes` is not enough for that.
-    fn accept(&self, grant: &Grant, another: bool) -> anyhow::Result<()> {
-        let alone = self.packages.len() == 1;
+    fn accept(&self, grant: &Grant, another: bool, alone: bool) -> anyhow::Result<()> {
         let what = if alone { "it".to_owned() } else { grant.id.to_string() };
         let accepted = match &self.accept_grant[..] {
             [] if self.yes && !another => true,
@@ -94,6 +162,12 @@ impl Install {
             false => Err(anyhow::Error::from(Error::GrantNotAccepted).context(what)),
         }
     }
+}
+
+fn told(context: &Context, done: &Installed) -> anyhow::Result<serde_json::Value> {
+    let word = if done.changed { "installed" } else { "already installed:" };
+    output::say(context, format!("{word} {} {}", done.id, done.version));
+    Ok(serde_json::to_value(done)?)
 }
 
 pub(super) fn show(context: &Context, grant: &Grant) {

@@ -1,7 +1,10 @@
 //! `lodger list`.
 
+use lodger::AddonInfo;
+
 use crate::context::Context;
 use crate::output;
+use crate::place::Place;
 
 /// List the installed addons
 #[derive(clap::Args)]
@@ -9,7 +12,10 @@ pub struct List {}
 
 impl List {
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
-        let addons = context.host().await?.addons()?;
+        let addons: Vec<AddonInfo> = match context.place().await? {
+            Place::Here(host) => host.addons()?,
+            Place::There(server) => server.get("/v1/addons").await?,
+        };
         if context.json {
             output::json(&addons)?;
             return Ok(0);

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use lodger::LogLine;
+use lodger::{AddonId, Id, LogLine, ServiceLog};
 
+use super::calls::Page;
 use crate::context::Context;
 use crate::output;
+use crate::place::{Place, of_addon};
 
 /// How often `--follow` looks for more.
 const LOOK: Duration = Duration::from_millis(300);
@@ -26,47 +28,63 @@ pub struct Logs {
 
 impl Logs {
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
-        let host = context.host().await?;
-        let id = host.resolve(&self.addon)?;
+        let place = context.place().await?;
+        let id = place.resolve(&self.addon).await?;
         if let Some(service) = &self.service {
-            let logs = host.service_logs(&id, &super::id(service)?).await?;
-            if context.json {
-                output::json(&logs)?;
-                return Ok(0);
-            }
-            for log in logs {
-                for text in log.text.lines() {
-                    output::line(format!("{} {text}", log.resource.as_deref().unwrap_or(service)));
-                }
-            }
-            return Ok(0);
+            return self.of_service(context, &place, &id, &super::id(service)?).await;
         }
-        let mut after = String::new();
+        let mut after = None;
         let mut entries = Vec::new();
         loop {
-            let calls = host.logs(&id, &after, PAGE)?;
-            let Some(last) = calls.last() else {
-                if !self.follow {
-                    break;
+            let (lines, last) = said(&place, &id, after.as_deref()).await?;
+            for line in &lines {
+                if !context.json {
+                    output::line(format!("{} {:<12} {}", line.call, line.hook, line.line));
                 }
-                tokio::time::sleep(LOOK).await;
-                continue;
-            };
-            after.clone_from(&last.id);
-            for call in calls {
-                for text in call.log.iter().flat_map(|log| log.lines()) {
-                    if context.json {
-                        let (call, hook) = (call.id.clone(), call.hook.clone());
-                        entries.push(LogLine { call, hook, line: text.to_owned() });
-                    } else {
-                        output::line(format!("{} {:<12} {text}", call.id, call.hook));
-                    }
-                }
+            }
+            if context.json {
+                entries.extend(lines);
+            }
+            match last {
+                Some(last) => after = Some(last),
+                None if self.follow => tokio::time::sleep(LOOK).await,
+                None => break,
             }
         }
         if context.json {
             output::json(&entries)?;
         }
         Ok(0)
+    }
+
+    async fn of_service(&self, context: &Context, place: &Place, id: &AddonId, service: &Id) -> anyhow::Result<u8> {
+        let logs: Vec<ServiceLog> = match place {
+            Place::Here(host) => host.service_logs(id, service).await?,
+            Place::There(server) => server.get_exact(&of_addon(id, &format!("/services/{service}/logs"))).await?,
+        };
+        if context.json {
+            output::json(&logs)?;
+            return Ok(0);
+        }
+        for log in logs {
+            let of = lodger::text::shown(log.resource.as_deref().unwrap_or(service.as_str()), 80);
+            for text in log.text.lines() {
+                output::line(format!("{of} {}", lodger::text::shown(text, usize::MAX)));
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// Lines from after a call on, and the last call that was looked at; `None` where there is none.
+async fn said(place: &Place, id: &AddonId, after: Option<&str>) -> anyhow::Result<(Vec<LogLine>, Option<String>)> {
+    match place {
+        Place::Here(host) => Ok(host.log_lines(id, after.unwrap_or_default(), PAGE)?),
+        Place::There(server) => {
+            let cursor = after.map(|after| format!("&cursor={after}")).unwrap_or_default();
+            let page: Page<LogLine> = server.get(&of_addon(id, &format!("/logs?limit={PAGE}{cursor}"))).await?;
+            // Where it says the same again, it would for ever.
+            Ok((page.items, page.next.filter(|next| Some(next.as_str()) != after)))
+        }
     }
 }

@@ -1,7 +1,11 @@
 //! `lodger plan`: moves what an app has of an addon to another plan.
 
+use lodger::ResourceNow;
+use serde_json::json;
+
 use crate::context::Context;
 use crate::output;
+use crate::place::{Place, no_dry_run, of_app};
 
 /// Move what an app has of an addon to another plan, with its data
 #[derive(clap::Args)]
@@ -20,17 +24,27 @@ pub struct Plan {
 
 impl Plan {
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
-        let host = context.host().await?;
+        let place = context.place().await?;
         let app = super::id(&self.app)?;
-        let addon = host.resolve(&self.addon)?;
+        let addon = place.resolve(&self.addon).await?;
         let alias = self.alias.as_deref().map(super::id).transpose()?;
         let (alias, plan) = (alias.as_ref(), self.plan.as_str());
-        if self.dry_run {
-            let would = host.would_change_plan(&app, &addon, alias, plan).await?;
-            return super::dry_run(context, would, &format!("move {addon} of {app} to plan {plan}"));
-        }
-        let done = context.watch("changing the plan", host.change_plan(&app, &addon, alias, plan)).await?;
-        let resource = done.stays(&host, &app, &addon, alias)?;
+        let what = "changing the plan";
+        let resource: ResourceNow = match &place {
+            Place::Here(host) if self.dry_run => {
+                let would = host.would_change_plan(&app, &addon, alias, plan).await?;
+                return super::dry_run(context, would, &format!("move {addon} of {app} to plan {plan}"));
+            }
+            Place::Here(host) => {
+                let done = context.watch(what, host.change_plan(&app, &addon, alias, plan)).await?;
+                done.stays(host, &app, &addon, alias)?
+            }
+            Place::There(server) => {
+                no_dry_run(self.dry_run)?;
+                let asked = json!({ "plan": plan, "alias": alias });
+                context.watch(what, server.post(&of_app(&app, &addon, "/plan"), &asked)).await?
+            }
+        };
         output::say(
             context,
             if resource.changed {

@@ -1,7 +1,11 @@
 //! `lodger reconcile`: finishes what was cut off, and makes services be as they should, once or for ever.
 
+use lodger::{AddonId, Remote, Repair};
+use serde_json::json;
+
 use crate::context::Context;
 use crate::output;
+use crate::place::{Place, of_addon, only_here};
 
 /// Finish what was cut off; start, mend and remove services until they are as they should be; tell events that wait
 #[derive(clap::Args)]
@@ -20,8 +24,19 @@ pub struct Reconcile {
 impl Reconcile {
     /// Exits with 1 when something is not as it should be.
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
-        let host = context.host().await?;
-        let only = self.addon.as_deref().map(|name| host.resolve(name)).transpose()?;
+        let place = context.place().await?;
+        let only = match &self.addon {
+            Some(addon) => Some(place.resolve(addon).await?),
+            None => None,
+        };
+        let host = match &place {
+            Place::Here(host) => host,
+            Place::There(server) => {
+                only_here(self.watch, "--watch", "it watches by itself")?;
+                let repairs = context.watch("reconciling", self.there(server, only.as_ref())).await?;
+                return answer(context, &repairs, Ok(()));
+            }
+        };
         if self.watch {
             host.watch_services(only.as_ref(), |round| match round {
                 Ok(repairs) => repairs.iter().for_each(show),
@@ -35,21 +50,32 @@ impl Reconcile {
         }
         let measured = context.watch("measuring", host.measure_disks(only.as_ref())).await;
         let repairs = context.watch("reconciling", host.reconcile(only.as_ref())).await?;
-        if context.json {
-            measured?;
-            output::json(&repairs)?;
-        } else {
-            repairs.iter().for_each(show);
-            measured?;
-            if repairs.is_empty() {
-                output::say(context, "everything is as it should be");
-            }
+        answer(context, &repairs, measured.map(drop))
+    }
+
+    async fn there(&self, server: &Remote, only: Option<&AddonId>) -> Result<Vec<Repair>, lodger::RemoteError> {
+        match only {
+            Some(addon) => server.post(&of_addon(addon, "/reconcile"), &json!({ "retry": self.retry })).await,
+            None => server.post("/v1/reconcile", &json!({})).await,
         }
-        Ok(u8::from(repairs.iter().any(lodger::Repair::is_problem)))
     }
 }
 
-fn show(repair: &lodger::Repair) {
+fn answer(context: &Context, repairs: &[Repair], measured: lodger::Result<()>) -> anyhow::Result<u8> {
+    if context.json {
+        measured?;
+        output::json(&repairs)?;
+    } else {
+        repairs.iter().for_each(show);
+        measured?;
+        if repairs.is_empty() {
+            output::say(context, "everything is as it should be");
+        }
+    }
+    Ok(u8::from(repairs.iter().any(Repair::is_problem)))
+}
+
+fn show(repair: &Repair) {
     let of = repair.resource.as_deref().map(|key| format!(" of resource {key}")).unwrap_or_default();
     let why = repair.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
     let subject = repair.service.as_ref().map(ToString::to_string).or(repair.hook.map(|hook| hook.to_string()));

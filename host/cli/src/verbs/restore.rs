@@ -10,6 +10,7 @@ use lodger::Streamed;
 use crate::context::Context;
 use crate::data::Data;
 use crate::output::{self, Usage};
+use crate::place::{Place, no_dry_run, of_app, which};
 
 /// Replace all that an app has of an addon by a dump, of the same app or of another
 #[derive(clap::Args)]
@@ -33,9 +34,9 @@ impl Restore {
             let hint = format!("`lodger restore {} {} < FILE`, or --input FILE", self.app, self.addon);
             return Err(Usage::new("a dump does not come from a terminal", &hint).into());
         }
-        let host = context.host().await?;
+        let place = context.place().await?;
         let app = super::id(&self.app)?;
-        let addon = host.resolve(&self.addon)?;
+        let addon = place.resolve(&self.addon).await?;
         let alias = self.alias.as_deref().map(super::id).transpose()?;
         let from = match &self.input {
             Some(path) => File::open(path).and_then(|file| Data::new(&file, context.count())),
@@ -43,16 +44,26 @@ impl Restore {
         };
         let name = self.input.as_ref().map_or_else(|| "stdin".into(), |path| path.to_string_lossy());
         let from = from.with_context(|| format!("cannot read `{name}`"))?;
-        if self.dry_run {
-            host.may_restore(&app, &addon, alias.as_ref()).await?;
-            return super::dry_run(context, true, &format!("restore {addon} of {app}"));
-        }
         let what = format!("restoring {addon} of {app}");
-        let done = context.watch(&what, host.restore(&app, &addon, alias.as_ref(), from)).await?;
-        let bytes = output::completed(&addon, done)?;
-        output::say(context, format!("restored {addon} of {app}: {}", lodger::human_bytes(bytes)));
+        let restored = match &place {
+            Place::Here(host) if self.dry_run => {
+                host.may_restore(&app, &addon, alias.as_ref()).await?;
+                return super::dry_run(context, true, &format!("restore {addon} of {app}"));
+            }
+            Place::Here(host) => {
+                let done = context.watch(&what, host.restore(&app, &addon, alias.as_ref(), from)).await?;
+                Streamed { bytes: output::completed(&addon, done)?, app, addon, alias }
+            }
+            Place::There(server) => {
+                no_dry_run(self.dry_run)?;
+                let path = of_app(&app, &addon, &format!("/restore{}", which(alias.as_ref())));
+                context.watch(&what, server.put_stream(&path, from)).await?
+            }
+        };
+        let Streamed { app, addon, bytes, .. } = &restored;
+        output::say(context, format!("restored {addon} of {app}: {}", lodger::human_bytes(*bytes)));
         if context.json {
-            output::json(&Streamed { app, addon, alias, bytes })?;
+            output::json(&restored)?;
         }
         Ok(0)
     }

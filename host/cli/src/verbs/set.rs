@@ -1,12 +1,14 @@
 //! `lodger set`: settings of an addon, secrets never in the arguments.
 
+use std::collections::BTreeMap;
 use std::io::Read as _;
 
 use anyhow::{Context as _, bail};
-use lodger::Settings;
+use lodger::{AddonId, Host, Settings};
 
 use crate::context::Context;
 use crate::output;
+use crate::place::{Place, no_dry_run, of_addon};
 
 /// Set a setting: KEY=VALUE, KEY=@FILE, KEY=- (from stdin), KEY= to unset
 #[derive(clap::Args)]
@@ -22,27 +24,66 @@ pub struct Set {
 
 impl Set {
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
-        let host = context.host().await?;
-        let id = host.resolve(&self.addon)?;
-        let mut changed = Vec::new();
+        let place = context.place().await?;
+        let id = place.resolve(&self.addon).await?;
+        let mut asked = Vec::new();
         for setting in &self.settings {
             let (name, value) = setting.split_once('=').with_context(|| format!("`{setting}` is not KEY=VALUE"))?;
+            asked.push((name, value));
+        }
+        let settings = match &place {
+            Place::Here(host) => self.here(context, host, id, asked).await?,
+            Place::There(server) => {
+                no_dry_run(self.dry_run)?;
+                let mut values = BTreeMap::new();
+                for (name, value) in asked {
+                    values.insert(name, read(value)?);
+                }
+                let set: Settings = server.put(&of_addon(&id, "/settings"), &values).await?;
+                for (name, value) in values {
+                    say(context, &id, name, value.as_deref(), set.changed.iter().any(|changed| changed == name));
+                }
+                set
+            }
+        };
+        if context.json {
+            output::json(&settings)?;
+        }
+        Ok(0)
+    }
+
+    async fn here(
+        &self,
+        context: &Context,
+        host: &Host,
+        id: AddonId,
+        asked: Vec<(&str, &str)>,
+    ) -> anyhow::Result<Settings> {
+        let mut changed = Vec::new();
+        for (name, value) in asked {
             let value = read(value)?;
             if self.dry_run {
                 host.would_set(&id, name, value.as_deref()).await?;
                 output::say(context, format!("would set {name} of {id}"));
-            } else if host.set(&id, name, value.clone()).await? {
-                output::say(context, format!("{} {name} of {id}", if value.is_some() { "set" } else { "unset" }));
-                changed.push(name.to_owned());
-            } else {
-                output::say(context, format!("{name} of {id} is already so"));
+                continue;
             }
+            let is_new = host.set(&id, name, value.clone()).await?;
+            say(context, &id, name, value.as_deref(), is_new);
+            changed.extend(is_new.then(|| name.to_owned()));
         }
-        if context.json {
-            output::json(&Settings { id, changed, dry_run: self.dry_run })?;
-        }
-        Ok(0)
+        Ok(Settings { id, changed, dry_run: self.dry_run })
     }
+}
+
+fn say(context: &Context, id: &AddonId, name: &str, value: Option<&str>, is_new: bool) {
+    output::say(
+        context,
+        match (is_new, value) {
+            (true, Some(_)) => format!("set {name} of {id}"),
+            (true, None) => format!("unset {name} of {id}"),
+            (false, _) => format!("{name} of {id} is already so"),
+        },
+    );
 }
 
 /// The value behind what was written after `=`; `None` unsets.

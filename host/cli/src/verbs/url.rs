@@ -1,9 +1,16 @@
 //! `lodger url`.
 
 use lodger::{HookFailed, Outcome};
+use serde::{Deserialize, Serialize};
 
 use crate::context::Context;
 use crate::output;
+use crate::place::{Place, of_app, which};
+
+#[derive(Serialize, Deserialize)]
+struct Reached {
+    url: String,
+}
 
 /// Print where an app reaches its addon
 #[derive(clap::Args)]
@@ -17,13 +24,23 @@ pub struct Url {
 
 impl Url {
     pub async fn run(self, context: &Context) -> anyhow::Result<u8> {
-        let host = context.host().await?;
-        let addon = host.resolve(&self.addon)?;
+        let place = context.place().await?;
+        let app = super::id(&self.app)?;
+        let addon = place.resolve(&self.addon).await?;
         let alias = self.alias.as_deref().map(super::id).transpose()?;
-        match host.url(&super::id(&self.app)?, &addon, alias.as_ref()).await? {
-            Outcome::Completed(url) if context.json => output::json(&serde_json::json!({ "url": url }))?,
-            Outcome::Completed(url) => output::line(url),
-            other => return Err(HookFailed::of(&addon, "url", &other).into()),
+        let reached = match &place {
+            Place::Here(host) => match host.url(&app, &addon, alias.as_ref()).await? {
+                Outcome::Completed(url) => Reached { url },
+                other => return Err(HookFailed::of(&addon, "url", &other).into()),
+            },
+            Place::There(server) => {
+                server.get(&of_app(&app, &addon, &format!("/url{}", which(alias.as_ref())))).await?
+            }
+        };
+        if context.json {
+            output::json(&reached)?;
+        } else {
+            output::line(reached.url);
         }
         Ok(0)
     }
