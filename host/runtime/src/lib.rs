@@ -74,7 +74,7 @@ pub use events::EventInfo;
 pub use failure::{FailurePolicies, FailurePolicy};
 pub use grant::{Grant, Line, StandIn, human_bytes};
 pub use hook::{Answer, HookName, HookRequest, ResourceRef};
-pub use host::{Access, Call, CallSink, Config, DataUse, Host, Readiness, ServiceLog, acting_for};
+pub use host::{Access, Call, CallSink, Config, DataUse, Host, Readiness, ServiceLog, acting_for, telling};
 pub use id::{AddonId, Id, NotAnId};
 pub use lifecycle::{AddonState, ResourceState};
 pub use limits::{Deadlines, Limit, Limits};

@@ -273,13 +273,13 @@ impl Host {
         }
         let list = self.home.create_saved(id, version, VOLUMES)?;
         serde_json::to_writer(list, &volumes).map_err(|error| Error::io("write", VOLUMES)(error.into()))?;
-        self.tell(ProgressEvent::Step("copying the data directory".to_owned()));
+        self.tell(|| ProgressEvent::Step("copying the data directory".to_owned()));
         let of = self.store.addon(id)?.map_or(0, |row| row.data.bytes).max(1);
         let mut bytes = 0;
         self.home.copy_data(id, version, &mut |copied| {
             bytes += copied;
             let percent = (bytes.saturating_mul(100) / of).min(100);
-            self.tell(ProgressEvent::Percent(u8::try_from(percent).unwrap_or(100)));
+            self.tell(|| ProgressEvent::Percent(u8::try_from(percent).unwrap_or(100)));
         })
     }
 
@@ -314,7 +314,7 @@ impl Host {
     pub(crate) async fn take_back(&self, id: &AddonId) -> Result<()> {
         let under_way = |row: &EarlierRow| matches!(row.phase, Phase::Saving | Phase::Trying);
         let Some(left) = self.store.earlier(id)?.into_iter().find(under_way) else { return Err(Error::TaskLost) };
-        self.tell(ProgressEvent::Step(format!("taking {id} back to {}", left.version)));
+        self.tell(|| ProgressEvent::Step(format!("taking {id} back to {}", left.version)));
         if left.phase == Phase::Trying {
             self.services.give_back_or_tell(id, false).await;
             self.services.halt(id, true).await?;

@@ -14,6 +14,7 @@ use crate::key::random;
 use crate::lifecycle::{AddonState, ResourceState};
 use crate::package::Package;
 use crate::registry;
+use crate::sandbox::ProgressEvent;
 use crate::services::Repair;
 use crate::store::{AddonRow, ResourceRow, Wanted};
 use crate::tree::Size;
@@ -57,7 +58,10 @@ impl Host {
         Grant::decide(&package.manifest, &self.policy, &facts, &self.offers()).map_err(refused)?;
         if let (Some(name), Some(wasm)) = (&package.manifest.component, &package.component) {
             let digest = compiler::digest(wasm);
-            let wasm = || Ok(wasm.clone());
+            let wasm = || {
+                self.tell(|| ProgressEvent::Step(format!("compiling {}", shown(name, 80))));
+                Ok(wasm.clone())
+            };
             let component = self.compiler.load(&self.sandbox.engine, &self.home.key, name, &digest, wasm).await?;
             facts = registry::link(self, name, &component)?.facts;
         }
