@@ -373,7 +373,7 @@ impl Host {
     fn count(&self, addon: &Addon, hook: HookName, next: Next) -> bool {
         let Next::Counts(most) = next else { return false };
         let event = self.store.event(ADDON_QUARANTINED, Some(&addon.name), &self.actor());
-        match self.store.quarantine(&addon.id, hook, most, event.as_ref()) {
+        match self.store.quarantine(&addon.id, hook, most, Some(&event)) {
             Ok(quarantined) => {
                 if quarantined {
                     tracing::warn!(addon = addon.name, hook = hook.name(), most, "an addon is quarantined");

@@ -70,7 +70,7 @@ pub use bindings::{
 pub use env::is_allowed as is_variable_allowed;
 pub use error::{Error, Kind, Result};
 pub use event::{Delivery, Raised};
-pub use events::EventInfo;
+pub use events::{EventInfo, EventsAfter};
 pub use failure::{FailurePolicies, FailurePolicy};
 pub use grant::{Grant, Line, StandIn, human_bytes};
 pub use hook::{Answer, HookName, HookRequest, ResourceRef};

@@ -44,7 +44,7 @@ use crate::host::now_ms;
 use crate::key::random;
 use crate::policy::Retention;
 
-pub(crate) use events::{End, Listener, Told};
+pub(crate) use events::{End, Listener, Noted, Told};
 pub(crate) use installations::{InTheWay, InstallationRow};
 pub(crate) use market::{EntryRow, Kept};
 pub(crate) use restored::{NewAddon, NewInstance, Ports};
@@ -136,7 +136,7 @@ pub(crate) struct Store {
     /// Calls noted, from a number by chance: a program that makes only one looks now and then, too.
     noted: AtomicU32,
     prune_each: u32,
-    /// Whether any addon may hear of events, and whether there was one.
+    /// Whether any addon may hear of events, and whether there was one to tell.
     tells: bool,
     raised: AtomicBool,
     news: Notify,
@@ -170,7 +170,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Store {
-    /// Opens the store, making it where there is none. `tells`: whether events are noted.
+    /// Opens the store, making it where there is none. `tells`: whether addons may hear of events.
     ///
     /// # Errors
     /// [`Error::StoreDamaged`] and [`Error::StoreNewer`], with nothing changed.

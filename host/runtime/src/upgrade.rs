@@ -290,10 +290,10 @@ impl Host {
         let services: Vec<_> = locked.addon.manifest.services.iter().map(|service| service.name.clone()).collect();
         let slot = locked.addon.grant.replaces.as_ref();
         let event = self.store.event(ADDON_UPGRADED, Some(&locked.addon.name), &self.actor());
-        let event = event.map(|event| event.with("from", &left.version).with("version", &next.row.version));
+        let event = event.with("from", &left.version).with("version", &next.row.version);
         let keep = self.policy.retention.snapshots;
         let successor = Successor { row: &next.row, variables: &next.variables, services: &services, slot };
-        self.store.take_over(&successor, left, keep, event.as_ref())?;
+        self.store.take_over(&successor, left, keep, Some(&event))?;
         self.registry.forget(id);
         // From here on it serves: what is left to clear up is cleared up by whoever comes next, if not now.
         if let Err(error) = self.clear_up_after(id).await {
@@ -322,7 +322,7 @@ impl Host {
             self.home.place_data(id, &left.version, left.data_inode, true)?;
         }
         let event = self.store.event(ADDON_ROLLED_BACK, Some(&id.to_string()), &self.actor());
-        self.store.return_to(&left, event.as_ref())?;
+        self.store.return_to(&left, Some(&event))?;
         self.registry.forget(id);
         let (addon, now) = self.registry.get_under_lock(self, id).await?;
         if now.state.is_enabled() {

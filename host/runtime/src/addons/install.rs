@@ -17,6 +17,7 @@ use crate::registry;
 use crate::sandbox::ProgressEvent;
 use crate::services::Repair;
 use crate::store::{AddonRow, ResourceRow, Wanted};
+use crate::text::shown;
 use crate::tree::Size;
 
 /// A package that could be installed: read, compiled, linked, and granted. Shown to people before it is.
@@ -92,8 +93,8 @@ impl Host {
             self.home.put_version(&id, &row.version, &incoming.package)?;
             self.home.open_data(&id)?;
             let event = self.store.event(ADDON_INSTALLED, Some(&id.to_string()), &self.actor());
-            let event = event.map(|event| event.with("version", &row.version));
-            self.store.put_addon(&row, incoming.grant.replaces.as_ref(), event.as_ref())?;
+            let event = event.with("version", &row.version);
+            self.store.put_addon(&row, incoming.grant.replaces.as_ref(), Some(&event))?;
             self.home.open_data(&id)?;
             for (service, pin) in incoming.package.manifest.services.iter().zip(pins.iter().flatten()) {
                 self.store.put_pin(&id, &row.version, &service.name, &service.image.to_string(), pin)?;
@@ -179,7 +180,7 @@ impl Host {
             self.home.remove_data(id)?;
         }
         let event = self.store.event(ADDON_UNINSTALLED, Some(&id.to_string()), &self.actor());
-        self.store.delete_addon(id, event.as_ref())?;
+        self.store.delete_addon(id, Some(&event))?;
         self.registry.forget(id);
         self.home.remove_versions(id)?;
         if let Some(digest) = &row.component_digest {

@@ -136,7 +136,7 @@ impl Keeper {
             (HookRequest::Resume(_), _, Some(ResourceEnd::Changed { .. })) => APP_RESUMED,
             _ => return None,
         };
-        let event = self.store.event(kind, Some(&addon.name), actor)?;
+        let event = self.store.event(kind, Some(&addon.name), actor);
         let event = match request.key() {
             Some(key) => event.about(key),
             None => event,
