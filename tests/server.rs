@@ -6,8 +6,10 @@ mod anything;
 mod api;
 mod bad_input;
 mod end;
+mod events;
 pub mod manager;
 pub mod market;
+mod operations;
 mod remote;
 mod shop;
 
@@ -200,6 +202,86 @@ impl Reply {
 
     pub fn text(&self) -> String {
         String::from_utf8(self.body.clone()).unwrap()
+    }
+}
+
+/// Server-sent events, as they come.
+pub struct Listening {
+    stream: BufReader<TcpStream>,
+    text: String,
+}
+
+/// One of them.
+#[derive(Debug, PartialEq)]
+pub struct Sent {
+    id: Option<u64>,
+    name: String,
+    data: Value,
+}
+
+impl Serving {
+    fn listen(&self, path: &str) -> Listening {
+        self.listen_as(&self.token, path, "")
+    }
+
+    fn listen_as(&self, token: &str, path: &str, more: &str) -> Listening {
+        let more = format!("Authorization: Bearer {token}\r\nAccept: text/event-stream\r\n{more}");
+        let mut stream = BufReader::new(self.send("GET", path, &more, b""));
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            assert_ne!(stream.read_line(&mut head).unwrap(), 0, "{head}");
+        }
+        let head = head.to_ascii_lowercase();
+        assert!(head.starts_with("http/1.1 200") && head.contains("content-type: text/event-stream"), "{head}");
+        Listening { stream, text: String::new() }
+    }
+}
+
+impl Listening {
+    /// Waits for the next; `None` where they have come to their end.
+    fn next(&mut self) -> Option<Sent> {
+        loop {
+            if let Some((block, rest)) = self.text.split_once("\n\n") {
+                let (block, rest) = (block.to_owned(), rest.to_owned());
+                self.text = rest;
+                if !block.starts_with(':') {
+                    return Some(Sent::of(&block));
+                }
+            } else if !self.read_chunk() {
+                assert_eq!(self.text, "", "an event broke off");
+                return None;
+            }
+        }
+    }
+
+    fn read_chunk(&mut self) -> bool {
+        let mut line = String::new();
+        self.stream.read_line(&mut line).unwrap();
+        let size = usize::from_str_radix(line.trim_end(), 16).expect("the events have an end, or go on");
+        let mut chunk = vec![0; size + 2];
+        self.stream.read_exact(&mut chunk).unwrap();
+        self.text.push_str(std::str::from_utf8(&chunk[..size]).unwrap());
+        size > 0
+    }
+
+    /// All that is left, up to the end.
+    fn rest(mut self) -> Vec<Sent> {
+        std::iter::from_fn(|| self.next()).collect()
+    }
+}
+
+impl Sent {
+    fn of(block: &str) -> Sent {
+        let mut sent = Sent { id: None, name: String::new(), data: Value::Null };
+        for line in block.lines() {
+            match line.split_once(": ").unwrap() {
+                ("id", id) => sent.id = Some(id.parse().unwrap()),
+                ("event", name) => sent.name = name.to_owned(),
+                ("data", data) => sent.data = serde_json::from_str(data).unwrap(),
+                _ => panic!("{block}"),
+            }
+        }
+        sent
     }
 }
 

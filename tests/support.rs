@@ -362,6 +362,12 @@ impl Told {
     pub fn all(&self) -> Vec<ProgressEvent> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
+
+    /// Without what the host tells of itself.
+    pub fn by_guests(&self) -> Vec<ProgressEvent> {
+        let own = |event: &ProgressEvent| matches!(event, ProgressEvent::Step(step) if step.starts_with("calling ") || step.starts_with("compiling "));
+        self.all().into_iter().filter(|event| !own(event)).collect()
+    }
 }
 
 /// Ends the test unless every line shows itself and nothing else: no control, format or bidirectional character.

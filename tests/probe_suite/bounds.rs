@@ -98,7 +98,7 @@ pub async fn the_log_is_kept_up_to_its_limit(name: &str) {
 pub async fn progress_is_cut_and_counted(name: &str) {
     let probe = Probe::installed(name).await;
     assert_eq!(probe.enable().await.outcome, Outcome::Completed(()));
-    let told = probe.told.all();
+    let told = probe.told.by_guests();
     assert_eq!(told.len(), 1000);
     for event in told {
         match event {

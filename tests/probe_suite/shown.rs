@@ -46,7 +46,7 @@ fn steps(probe: &Probe) -> Vec<String> {
         ProgressEvent::Step(step) => Some(step),
         ProgressEvent::Percent(_) => None,
     };
-    probe.told.all().into_iter().filter_map(step).collect()
+    probe.told.by_guests().into_iter().filter_map(step).collect()
 }
 
 pub async fn the_secret_appears_nowhere(name: &str) {

@@ -150,7 +150,7 @@ fn pages_of_origins_that_are_named_may_ask() {
     let may = ask("OPTIONS", board, asks).is(200);
     for line in [
         "access-control-allow-origin: https://board.example",
-        "access-control-allow-headers: authorization,content-type",
+        "access-control-allow-headers: authorization,content-type,idempotency-key,prefer,last-event-id",
         "access-control-allow-methods: get,post,put,patch,delete",
         "access-control-max-age: 600",
     ] {

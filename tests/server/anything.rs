@@ -14,7 +14,7 @@ fn name() -> impl Strategy<Value = &'static str> {
 }
 
 /// What there is to ask.
-const ROUTES: [(&str, &str); 26] = [
+const ROUTES: [(&str, &str); 30] = [
     ("GET", "/v1/addons"),
     ("GET", "/v1/calls"),
     ("GET", "/v1/doctor"),
@@ -22,6 +22,10 @@ const ROUTES: [(&str, &str); 26] = [
     ("GET", "/metrics"),
     ("GET", "/readyz"),
     ("POST", "/v1/reconcile"),
+    ("GET", "/v1/events"),
+    ("GET", "/v1/operations"),
+    ("GET", "/v1/operations/OPERATION"),
+    ("GET", "/v1/operations/OPERATION/events"),
     ("GET", "/v1/addons/ADDON"),
     ("DELETE", "/v1/addons/ADDON"),
     ("GET", "/v1/addons/ADDON/grant"),
@@ -54,6 +58,9 @@ fn method_and_path() -> impl Strategy<Value = (&'static str, String)> {
         "?limit=-1",
         "?cursor=",
         "?cursor=%00",
+        "?after=1",
+        "?after=18446744073709551615",
+        "?after=-1",
         "?alias=one",
         "?alias=A",
         "?partial=true",
@@ -68,6 +75,21 @@ fn method_and_path() -> impl Strategy<Value = (&'static str, String)> {
         let path = path.replace("ADDON", &addon).replace("APP", app);
         (other.unwrap_or(method), format!("{path}{query}"))
     })
+}
+
+/// What a request may ask for beside.
+fn headers() -> impl Strategy<Value = &'static str> {
+    let some = select(vec![
+        "Prefer: respond-async\r\n",
+        "Prefer: respond-async, wait=5\r\nIdempotency-Key: \"both\"\r\n",
+        "Idempotency-Key: one\r\n",
+        "Idempotency-Key: \"one\"\r\n",
+        "Idempotency-Key: two words\r\n",
+        "Idempotency-Key: \r\n",
+        "Last-Event-ID: 1\r\n",
+        "Last-Event-ID: \"\r\n",
+    ]);
+    prop_oneof![3 => Just(""), 1 => some]
 }
 
 fn body() -> impl Strategy<Value = Value> {
@@ -107,12 +129,27 @@ fn is_answered_and_the_host_is_never_at_fault() {
     // Mostly one that may do everything.
     let token = prop_oneof![9 => Just(server.token.clone()), 1 => select(tokens)];
     let kind = prop_oneof![6 => Just("application/json"), 1 => select(vec![PACKAGE, "application/octet-stream", "text/plain"])];
-    let asked = (method_and_path(), token, kind, body());
+    let operation = select(vec!["LATEST", "LATEST", "x", "%ff", "00000000000000000000000000000000"]);
+    let asked = (method_and_path(), token, kind, body(), headers(), operation);
+    let latest = std::cell::RefCell::new("0".to_owned());
     let cases = if std::env::var_os("LODGER_TEST_FULL").is_some() { 5000 } else { 500 };
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
-    let tried = runner.run(&asked, |((method, path), token, kind, body)| {
-        let more = format!("Authorization: Bearer {token}\r\nContent-Type: {kind}\r\n");
-        let reply = server.ask(method, &path, &more, body.to_string().as_bytes());
+    let tried = runner.run(&asked, |((method, path), token, kind, body, headers, operation)| {
+        let path = path.replace("OPERATION", operation).replace("LATEST", &latest.borrow());
+        // What happens would be told for ever.
+        let accept = if path.starts_with("/v1/events") { "Accept: application/json\r\n" } else { "" };
+        let more = format!("Authorization: Bearer {token}\r\nContent-Type: {kind}\r\n{accept}{headers}");
+        let mut reply = server.ask(method, &path, &more, body.to_string().as_bytes());
+        if reply.status == 202 {
+            *latest.borrow_mut() = reply.json()["id"].as_str().unwrap().to_owned();
+            let told = server.listen(&format!("/v1/operations/{}/events", latest.borrow())).rest();
+            let end = &told.last().unwrap().data;
+            proptest::prop_assert!(["done", "failed"].contains(&end["state"].as_str().unwrap()), "{}", end);
+            (reply.status, reply.body) = (end["status"].as_u64().unwrap() as u16, end["answer"].to_string().into());
+            if reply.status >= 400 {
+                reply.head.push_str("\r\ncontent-type: application/problem+json");
+            }
+        }
         let of_reply = || format!("{method} {path} {kind} {body}: {} {:?}", reply.head, reply.text());
         proptest::prop_assert!((200..500).contains(&reply.status), "{}", of_reply());
         if reply.status >= 400 && method != "HEAD" {

@@ -279,8 +279,8 @@ impl Host {
             self.start_services(&locked.addon).await?;
         }
         if !locked.addon.grant.hooks.contains(&HookName::Enable) {
-            self.store
-                .enabled(id, self.store.event(ADDON_ENABLED, Some(&locked.addon.name), &self.actor()).as_ref())?;
+            let event = self.store.event(ADDON_ENABLED, Some(&locked.addon.name), &self.actor());
+            self.store.enabled(id, Some(&event))?;
             return Ok(Done::without_call(()));
         }
         let call = self.call_locked(locked, HookRequest::Enable, None).await?;
@@ -345,8 +345,8 @@ impl Host {
         let id = &locked.addon.id;
         if !locked.addon.grant.hooks.contains(&HookName::Disable) {
             self.services.answer(id).await?;
-            self.store
-                .disabled(id, self.store.event(ADDON_DISABLED, Some(&locked.addon.name), &self.actor()).as_ref())?;
+            let event = self.store.event(ADDON_DISABLED, Some(&locked.addon.name), &self.actor());
+            self.store.disabled(id, Some(&event))?;
             self.services.end(id, None, Wanted::Stopped).await?;
             return Ok(Done::without_call(()));
         }

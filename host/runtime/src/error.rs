@@ -33,6 +33,12 @@ pub enum Error {
     UnknownToken(String),
     #[error("`{}` is no scope", shown(.0, 80))]
     InvalidScope(String),
+    #[error("there is no operation `{}`", shown(.0, 60))]
+    UnknownOperation(String),
+    #[error("a request with this key is under way, as operation `{operation}`")]
+    OperationRunning { operation: String },
+    #[error("another request has come with this key, as operation `{operation}`")]
+    OperationKeyReused { operation: String },
     #[error("no resource has the key `{0}`")]
     UnknownKey(String),
     #[error("addon `{addon}` has no setting `{}`", shown(name, 60))]
@@ -227,6 +233,9 @@ impl Error {
             Error::UnknownApp(_) => ("unknown-app", NotFound),
             Error::UnknownResource { .. } => ("unknown-resource", NotFound),
             Error::AmbiguousResource { .. } => ("ambiguous-resource", Invalid),
+            Error::UnknownOperation(_) => ("unknown-operation", NotFound),
+            Error::OperationRunning { .. } => ("idempotency-in-flight", Conflict),
+            Error::OperationKeyReused { .. } => ("idempotency-key-reused", Invalid),
             Error::UnknownKey(_) => ("unknown-key", NotFound),
             Error::UnknownToken(_) => ("unknown-token", NotFound),
             Error::InvalidScope(_) => ("invalid-scope", Invalid),
@@ -366,6 +375,14 @@ impl Error {
             Error::AmbiguousResource { aliases, .. } => format!("say which with --as: {}", list(aliases)),
             Error::UnknownToken(_) => "`lodger token list` shows the tokens".to_owned(),
             Error::InvalidScope(_) => "scopes are read, manage, publish:NAMESPACE and app:NAME".to_owned(),
+            Error::UnknownOperation(_) => {
+                "operations are kept as long as operations and operation_days under [retention] in lodger.toml say"
+                    .to_owned()
+            }
+            Error::OperationRunning { operation } => {
+                format!("ask again when it has ended, which GET /v1/operations/{operation} tells")
+            }
+            Error::OperationKeyReused { .. } => "a key is for one request, and for asking the very same again".to_owned(),
             Error::UnknownKey(_) => "`Host::add` makes resources".to_owned(),
             Error::UnknownSetting { known, .. } => format!("the manifest declares {}", list(known)),
             Error::UnknownPlan { known, .. } if known.is_empty() => "its manifest has no plans".to_owned(),

@@ -23,7 +23,7 @@ use crate::lifecycle::ResourceState;
 use crate::outcome::Outcome;
 use crate::plans::known_plan;
 use crate::resources::{Add, check_options};
-use crate::store::ResourceRow;
+use crate::store::{Noted, ResourceRow};
 
 /// An event that was recorded, and how far it has come.
 #[derive(Clone, Debug, Serialize)]
@@ -43,6 +43,35 @@ pub struct EventInfo {
     pub details: BTreeMap<String, String>,
     /// Those who are to hear of it.
     pub listeners: BTreeMap<AddonId, Delivery>,
+}
+
+/// Events in the order in which they have happened.
+#[derive(Clone, Debug, Serialize)]
+pub struct EventsAfter {
+    pub items: Vec<EventInfo>,
+    /// The number of the last of them, or where the next begin after.
+    pub last: u64,
+    /// Others came between what was seen and these, and went by `[retention]`.
+    pub lost: bool,
+}
+
+impl EventInfo {
+    fn of(Noted { event, listeners }: Noted) -> EventInfo {
+        EventInfo {
+            id: event.id,
+            sequence: event.sequence,
+            kind: event.kind,
+            at: event.at_ms,
+            actor: event.actor,
+            addon: event.addon,
+            app: event.app,
+            alias: event.alias,
+            key: event.key,
+            service: event.service,
+            details: event.details.into_iter().map(|pair| (pair.name, pair.value)).collect(),
+            listeners,
+        }
+    }
 }
 
 impl Host {
@@ -68,28 +97,44 @@ impl Host {
         what.check()?;
         self.writable()?;
         let addon = what.addon.map(|addon| addon.to_string());
-        let Some(mut event) = self.store.event(&what.kind, addon.as_deref(), &self.actor()) else { return Ok(()) };
+        let mut event = self.store.event(&what.kind, addon.as_deref(), &self.actor());
         (event.app, event.details) = (what.app.map(|app| app.to_string()), what.details);
         self.store.raise(&event)
     }
 
     /// The newest events first.
     pub fn events(&self, most: u32) -> Result<Vec<EventInfo>> {
-        let info = |event: EventRecord, listeners| EventInfo {
-            id: event.id,
-            sequence: event.sequence,
-            kind: event.kind,
-            at: event.at_ms,
-            actor: event.actor,
-            addon: event.addon,
-            app: event.app,
-            alias: event.alias,
-            key: event.key,
-            service: event.service,
-            details: event.details.into_iter().map(|pair| (pair.name, pair.value)).collect(),
-            listeners,
-        };
-        Ok(self.store.events(most)?.into_iter().map(|noted| info(noted.event, noted.listeners)).collect())
+        Ok(self.store.events(most)?.into_iter().map(EventInfo::of).collect())
+    }
+
+    /// Has all events of the home kept from now on, as long as `[retention]` says, whether or not an addon listens and
+    /// whichever process raises them. Returns since when they are, in milliseconds since 1970.
+    pub fn keep_events(&self) -> Result<i64> {
+        self.writable()?;
+        self.store.keep_events()
+    }
+
+    /// The number of the newest event there was; 0: none.
+    pub fn last_event(&self) -> Result<u64> {
+        Ok(self.store.last_event()?.cast_unsigned())
+    }
+
+    /// The events that come after the one with the number `after`, the oldest first. `None`: from the oldest that is kept.
+    pub fn events_after(&self, after: Option<u64>, most: u32) -> Result<EventsAfter> {
+        let last = self.last_event()?;
+        // What came from another log than this goes on where this one is.
+        let from = after.map_or(0, |after| after.min(last));
+        let items = self.store.events_after(from.cast_signed(), most)?.into_iter().map(EventInfo::of);
+        let items: Vec<EventInfo> = items.collect();
+        let next = items.first().map_or(last + 1, |first: &EventInfo| first.sequence);
+        let lost = after.is_some_and(|after| after != next - 1);
+        Ok(EventsAfter { last: items.last().map_or(next - 1, |event| event.sequence), items, lost })
+    }
+
+    /// What is another after every change that any process has made to what is kept in this home; `None` while one is being
+    /// made. Costs next to nothing: for whoever waits for something to happen.
+    pub fn mark(&self) -> Option<[u8; 48]> {
+        self.store.mark()
     }
 
     /// An event that nobody has been told of.

@@ -8,7 +8,7 @@
 //! data/<ns>/<name>/           the guest's /data
 //! cache/                      compiled code
 //! locks/                      one file per addon, and one for restoring a whole home; commands/ has one per command at work
-//!                             in a service
+//!                             in a service, operations/ one per operation under way
 //! snapshots/<ns>/<name>/<version>/   what an earlier version had
 //! market/                     archives of what is published, by digest
 //! ```
@@ -101,7 +101,7 @@ impl Home {
         let read_only = |error: &std::io::Error| {
             matches!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem | std::io::ErrorKind::PermissionDenied)
         };
-        for name in ["addons", "data", "cache", "locks", "locks/commands", "snapshots", "market"] {
+        for name in ["addons", "data", "cache", "locks", "locks/commands", "locks/operations", "snapshots", "market"] {
             match private_dir(&root.join(name)) {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) if read_only(&error) => {
@@ -134,6 +134,10 @@ impl Home {
     pub fn commands(&self) -> PathBuf {
         // No addon's lock has this name: theirs have a dot.
         self.root.join("locks/commands")
+    }
+
+    pub fn operations(&self) -> PathBuf {
+        self.root.join("locks/operations")
     }
 
     pub fn policy(&self) -> Result<Policy> {

@@ -18,8 +18,8 @@ mod section;
 mod services;
 mod status;
 
-pub(crate) use record::new_call_id;
-pub use record::{CallSink, acting_for};
+pub use record::{CallSink, acting_for, telling};
+pub(crate) use record::{new_call_id, told_of_progress};
 pub use services::ServiceLog;
 pub use status::{DataUse, Readiness};
 
@@ -74,7 +74,7 @@ pub struct Config {
     pub concurrent_calls: Option<u32>,
     /// Who asks, for the record of calls.
     pub actor: String,
-    /// Receives the progress of every call.
+    /// Receives the progress of every verb and call.
     pub progress: Option<ProgressSink>,
     /// Receives the record of every call of a hook that has ended, once it is noted.
     pub ended: Option<CallSink>,
@@ -344,6 +344,7 @@ impl Host {
         let room = self.room(addon, hook.name(), Some(self.quota(locked)?)).about(request).with_place(chosen);
         let row = self.record(addon, hook.name(), request.key());
         self.store.started(&row, lifecycle::during(hook), lifecycle::resource_during(hook), new)?;
+        self.tell(|| ProgressEvent::Step(format!("calling {} of {}", hook.name(), addon.name)));
 
         let section = Section {
             sandbox: self.sandbox.clone(),
@@ -372,7 +373,7 @@ impl Host {
     fn count(&self, addon: &Addon, hook: HookName, next: Next) -> bool {
         let Next::Counts(most) = next else { return false };
         let event = self.store.event(ADDON_QUARANTINED, Some(&addon.name), &self.actor());
-        match self.store.quarantine(&addon.id, hook, most, event.as_ref()) {
+        match self.store.quarantine(&addon.id, hook, most, Some(&event)) {
             Ok(quarantined) => {
                 if quarantined {
                     tracing::warn!(addon = addon.name, hook = hook.name(), most, "an addon is quarantined");
@@ -478,9 +479,9 @@ impl Host {
     }
 
     /// Tells whoever listens how far a verb has come.
-    pub(crate) fn tell(&self, event: ProgressEvent) {
-        if let Some(sink) = &self.progress {
-            sink(event);
+    pub(crate) fn tell(&self, event: impl FnOnce() -> ProgressEvent) {
+        if let Some(sink) = told_of_progress(self.progress.as_ref()) {
+            sink(event());
         }
     }
 
@@ -535,7 +536,7 @@ impl Host {
             services,
             reach: Reach { outbound: self.outbound.clone(), destinations: addon.grant.network.clone(), endpoints },
             private: None,
-            progress: self.progress.clone(),
+            progress: told_of_progress(self.progress.as_ref()),
             extension: Box::new(()),
         }
     }

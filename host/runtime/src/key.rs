@@ -18,6 +18,7 @@ pub struct Key {
     seal: XChaCha20Poly1305,
     cache: [u8; MAC_BYTES],
     specs: [u8; MAC_BYTES],
+    requests: [u8; MAC_BYTES],
 }
 
 impl Key {
@@ -25,7 +26,8 @@ impl Key {
         let seal = blake3::derive_key("lodger 2026 sealed values of the store", bytes);
         let cache = blake3::derive_key("lodger 2026 compiled code in the cache", bytes);
         let specs = blake3::derive_key("lodger 2026 labels of containers", bytes);
-        Key { seal: XChaCha20Poly1305::new(&seal.into()), cache, specs }
+        let requests = blake3::derive_key("lodger 2026 fingerprints of requests", bytes);
+        Key { seal: XChaCha20Poly1305::new(&seal.into()), cache, specs, requests }
     }
 
     /// Encrypts `secret` for `place`, which must be named again to open it: a sealed value cannot be moved elsewhere.
@@ -59,6 +61,15 @@ impl Key {
         let mut mac = blake3::Hasher::new_keyed(&self.specs);
         mac.update(&(name.len() as u64).to_be_bytes()).update(name.as_bytes()).update(spec);
         mac.finalize().to_hex()[..32].to_owned()
+    }
+
+    /// What tells a request from another without saying anything of what is in it.
+    pub fn fingerprint(&self, parts: &[&[u8]]) -> [u8; MAC_BYTES] {
+        let mut mac = blake3::Hasher::new_keyed(&self.requests);
+        for part in parts {
+            mac.update(&(part.len() as u64).to_be_bytes()).update(part);
+        }
+        *mac.finalize().as_bytes()
     }
 
     fn mac_of(&self, name: &str, code: &[u8]) -> blake3::Hash {

@@ -2,6 +2,8 @@
 //!
 //! The file holds the name of whoever took it last. A holder that finds its own name there knows that nobody else has
 //! written the addon's data since, and may trust what it remembers of it.
+//!
+//! In the same way a [`Note`] says that something is under way, for as long as whoever made it lives.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -65,6 +67,41 @@ impl AddonLock {
     pub fn is_held(&self) -> Result<bool> {
         let file = private_file(&self.path).map_err(Error::io("open the lock", &self.path))?;
         Ok(!try_lock(&file, &self.path)?)
+    }
+}
+
+/// A file that is there, and locked, while something is under way. Dropped, it stays, locked by nobody: a note that was left.
+pub(crate) struct Note {
+    path: PathBuf,
+    _held: File,
+}
+
+impl Note {
+    pub fn new(dir: &Path, name: &str) -> Result<Note> {
+        let path = dir.join(name);
+        let make = || -> std::io::Result<File> {
+            // Locked before it has its name: nobody takes it for one that was left.
+            let file = tempfile::NamedTempFile::new_in(dir)?;
+            file.as_file().lock()?;
+            Ok(file.persist_noclobber(&path)?)
+        };
+        let held = make().map_err(Error::io("make the note", &path))?;
+        Ok(Note { path, _held: held })
+    }
+
+    /// A note that was left; `None` where whoever made it lives, or has just taken it away.
+    pub fn left(path: &Path) -> Result<Option<Note>> {
+        let file = match File::open(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(Error::io("open the note", path))?,
+        };
+        let is_left = try_lock(&file, path)? && path.exists();
+        Ok(is_left.then(|| Note { path: path.to_owned(), _held: file }))
+    }
+
+    /// What it says is under way no more.
+    pub fn take_away(self) -> Result<()> {
+        std::fs::remove_file(&self.path).map_err(Error::io("remove", &self.path))
     }
 }
 

@@ -90,6 +90,9 @@ pub struct Retention {
     /// The same of events, whether or not they were told: so many of the newest, and none that is older.
     pub events: u32,
     pub event_days: u32,
+    /// And of operations of each who asks, with the keys they were asked under.
+    pub operations: u32,
+    pub operation_days: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -115,7 +118,15 @@ impl Default for Policy {
             network: Vec::new(),
             network_addresses: Vec::new(),
             failure: FailurePolicies::default(),
-            retention: Retention { snapshots: 1, calls: 10_000, call_days: 90, events: 10_000, event_days: 90 },
+            retention: Retention {
+                snapshots: 1,
+                calls: 10_000,
+                call_days: 90,
+                events: 10_000,
+                event_days: 90,
+                operations: 1000,
+                operation_days: 30,
+            },
             slots: Vec::new(),
             events: Vec::new(),
             replaceable: Vec::new(),
@@ -148,6 +159,8 @@ struct RetentionFile {
     call_days: Option<u32>,
     events: Option<u32>,
     event_days: Option<u32>,
+    operations: Option<u32>,
+    operation_days: Option<u32>,
 }
 
 #[derive(Deserialize, Default)]
@@ -208,6 +221,8 @@ impl Policy {
     /// call_days = 90
     /// events = 10000                # and of events, whether or not they were told
     /// event_days = 90
+    /// operations = 1000             # of each token, with the keys they were asked under
+    /// operation_days = 30
     ///
     /// [[engine]]
     /// name = "local"
@@ -301,6 +316,8 @@ impl Policy {
         kept.call_days = asked.call_days.unwrap_or(kept.call_days);
         kept.events = asked.events.unwrap_or(kept.events);
         kept.event_days = asked.event_days.unwrap_or(kept.event_days);
+        kept.operations = asked.operations.unwrap_or(kept.operations);
+        kept.operation_days = asked.operation_days.unwrap_or(kept.operation_days);
         policy.marketplace = file.marketplace.map(marketplace::read).transpose().map_err(invalid)?;
         policy.services.take(file.grant, file.engine, file.apps, file.registry, &mut policy.looser).map_err(invalid)?;
         let replaceable = replaceable::read(file.replaceable, &policy.services.engines, &mut policy.looser);

@@ -141,7 +141,7 @@ impl Host {
         if row.state == ResourceState::Detached {
             self.services.resume(&locked.addon, &row.key).await?;
             let event = self.resource_event(APP_ATTACHED, &row);
-            self.store.set_resource_state(&row.key, &ResourceState::Active, event.as_ref())?;
+            self.store.set_resource_state(&row.key, &ResourceState::Active, Some(&event))?;
             return Ok(Done::without_call(Resource { state: ResourceState::Active, ..row.into() }));
         }
         self.provision(&locked, row).await
@@ -234,7 +234,7 @@ impl Host {
             ResourceState::Active => {
                 self.services.end(addon, Some(&row.key), Wanted::Stopped).await?;
                 let event = self.resource_event(APP_DETACHED, &row);
-                self.store.set_resource_state(&row.key, &ResourceState::Detached, event.as_ref())?;
+                self.store.set_resource_state(&row.key, &ResourceState::Detached, Some(&event))?;
                 Ok(Done::without_call(()))
             }
             _ => Err(in_state(row)),
@@ -258,8 +258,8 @@ impl Host {
         Ok(Done::by_or_without(HookName::Unprovision, &row.addon, call))
     }
 
-    fn resource_event(&self, kind: &str, row: &ResourceRow) -> Option<Event> {
-        self.store.event(kind, Some(&row.addon.to_string()), &self.actor()).map(|event| event.about(&row.key))
+    fn resource_event(&self, kind: &str, row: &ResourceRow) -> Event {
+        self.store.event(kind, Some(&row.addon.to_string()), &self.actor()).about(&row.key)
     }
 
     pub(crate) fn find(&self, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<Option<ResourceRow>> {

@@ -31,7 +31,7 @@ use crate::engine::{About, Container, Engine};
 use crate::error::{Error, Result};
 use crate::grant::ServiceGrant;
 use crate::home::Home;
-use crate::host::now_ms;
+use crate::host::{now_ms, told_of_progress};
 use crate::id::{AddonId, Id};
 use crate::key::Key;
 use crate::manifest::{Service, StartMode};
@@ -176,6 +176,7 @@ impl Services {
             }
             return Err(error);
         }
+        self.tell(format!("{} is ready", instance.service));
         Ok(())
     }
 
@@ -367,7 +368,7 @@ impl Services {
     }
 
     fn tell(&self, step: String) {
-        if let Some(sink) = &self.progress {
+        if let Some(sink) = told_of_progress(self.progress.as_ref()) {
             sink(ProgressEvent::Step(step));
         }
     }

@@ -14,6 +14,7 @@ mod events;
 mod failures;
 mod installations;
 mod market;
+mod operations;
 mod restored;
 mod rows;
 mod services;
@@ -44,9 +45,10 @@ use crate::host::now_ms;
 use crate::key::random;
 use crate::policy::Retention;
 
-pub(crate) use events::{End, Listener, Told};
+pub(crate) use events::{End, Listener, Noted, Told};
 pub(crate) use installations::{InTheWay, InstallationRow};
 pub(crate) use market::{EntryRow, Kept};
+pub(crate) use operations::{Found, OperationRow};
 pub(crate) use restored::{NewAddon, NewInstance, Ports};
 pub use rows::CallRow;
 pub(crate) use rows::{AddonRow, Finish, ResourceEnd, ResourceRow, Revision};
@@ -136,7 +138,7 @@ pub(crate) struct Store {
     /// Calls noted, from a number by chance: a program that makes only one looks now and then, too.
     noted: AtomicU32,
     prune_each: u32,
-    /// Whether any addon may hear of events, and whether there was one.
+    /// Whether any addon may hear of events, and whether there was one to tell.
     tells: bool,
     raised: AtomicBool,
     news: Notify,
@@ -170,7 +172,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Store {
-    /// Opens the store, making it where there is none. `tells`: whether events are noted.
+    /// Opens the store, making it where there is none. `tells`: whether addons may hear of events.
     ///
     /// # Errors
     /// [`Error::StoreDamaged`] and [`Error::StoreNewer`], with nothing changed.
@@ -399,6 +401,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
             transaction.execute_batch(TABLES)?;
             transaction.execute_batch(installations::TABLES)?;
             transaction.execute_batch(market::TABLES)?;
+            transaction.execute_batch(operations::TABLES)?;
             transaction.execute_batch(services::TABLES)?;
             transaction.execute_batch(slots::TABLES)?;
             transaction.execute_batch(stand_ins::TABLES)?;

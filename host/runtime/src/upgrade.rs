@@ -273,13 +273,13 @@ impl Host {
         }
         let list = self.home.create_saved(id, version, VOLUMES)?;
         serde_json::to_writer(list, &volumes).map_err(|error| Error::io("write", VOLUMES)(error.into()))?;
-        self.tell(ProgressEvent::Step("copying the data directory".to_owned()));
+        self.tell(|| ProgressEvent::Step("copying the data directory".to_owned()));
         let of = self.store.addon(id)?.map_or(0, |row| row.data.bytes).max(1);
         let mut bytes = 0;
         self.home.copy_data(id, version, &mut |copied| {
             bytes += copied;
             let percent = (bytes.saturating_mul(100) / of).min(100);
-            self.tell(ProgressEvent::Percent(u8::try_from(percent).unwrap_or(100)));
+            self.tell(|| ProgressEvent::Percent(u8::try_from(percent).unwrap_or(100)));
         })
     }
 
@@ -290,10 +290,10 @@ impl Host {
         let services: Vec<_> = locked.addon.manifest.services.iter().map(|service| service.name.clone()).collect();
         let slot = locked.addon.grant.replaces.as_ref();
         let event = self.store.event(ADDON_UPGRADED, Some(&locked.addon.name), &self.actor());
-        let event = event.map(|event| event.with("from", &left.version).with("version", &next.row.version));
+        let event = event.with("from", &left.version).with("version", &next.row.version);
         let keep = self.policy.retention.snapshots;
         let successor = Successor { row: &next.row, variables: &next.variables, services: &services, slot };
-        self.store.take_over(&successor, left, keep, event.as_ref())?;
+        self.store.take_over(&successor, left, keep, Some(&event))?;
         self.registry.forget(id);
         // From here on it serves: what is left to clear up is cleared up by whoever comes next, if not now.
         if let Err(error) = self.clear_up_after(id).await {
@@ -314,7 +314,7 @@ impl Host {
     pub(crate) async fn take_back(&self, id: &AddonId) -> Result<()> {
         let under_way = |row: &EarlierRow| matches!(row.phase, Phase::Saving | Phase::Trying);
         let Some(left) = self.store.earlier(id)?.into_iter().find(under_way) else { return Err(Error::TaskLost) };
-        self.tell(ProgressEvent::Step(format!("taking {id} back to {}", left.version)));
+        self.tell(|| ProgressEvent::Step(format!("taking {id} back to {}", left.version)));
         if left.phase == Phase::Trying {
             self.services.give_back_or_tell(id, false).await;
             self.services.halt(id, true).await?;
@@ -322,7 +322,7 @@ impl Host {
             self.home.place_data(id, &left.version, left.data_inode, true)?;
         }
         let event = self.store.event(ADDON_ROLLED_BACK, Some(&id.to_string()), &self.actor());
-        self.store.return_to(&left, event.as_ref())?;
+        self.store.return_to(&left, Some(&event))?;
         self.registry.forget(id);
         let (addon, now) = self.registry.get_under_lock(self, id).await?;
         if now.state.is_enabled() {

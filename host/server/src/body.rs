@@ -31,6 +31,8 @@ const JSON_WITHIN: Duration = Duration::from_secs(10);
 /// How long a package may take to arrive, and how long nothing of it may.
 const PACKAGE_WITHIN: Duration = Duration::from_secs(300);
 const STALLED: Duration = Duration::from_secs(30);
+/// Characters of an operation's id.
+const OPERATION_ID: usize = 32;
 /// How long a package may wait until others were taken in.
 const UPLOAD_TURN: Duration = Duration::from_secs(30);
 
@@ -42,6 +44,9 @@ pub struct OfApp(pub Id);
 
 /// The service that a path names.
 pub struct OfService(pub Id);
+
+/// The id of an operation that a path names.
+pub struct OfOperation(pub String);
 
 /// What the query asks; keys that are not known are refused.
 pub struct Asked<T>(pub T);
@@ -98,6 +103,18 @@ impl<S: Send + Sync> FromRequestParts<S> for OfService {
     }
 }
 
+impl<S: Send + Sync> FromRequestParts<S> for OfOperation {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<OfOperation, Problem> {
+        let params = RawPathParams::from_request_parts(parts, state).await.ok();
+        let id = params.as_ref().and_then(|params| params.iter().find(|(name, _)| *name == "operation"));
+        let id = id.map(|(_, id)| id.to_owned()).unwrap_or_default();
+        let is_one = id.len() == OPERATION_ID && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if is_one { Ok(OfOperation(id)) } else { Err(Error::UnknownOperation(id).into()) }
+    }
+}
+
 impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Asked<T> {
     type Rejection = Problem;
 
@@ -147,6 +164,24 @@ impl FromRequest<App> for Streamed {
     }
 }
 
+/// A body that was read already.
+#[derive(Clone)]
+struct Whole(Bytes);
+
+/// Reads the body of a request that is to be looked at before its handler takes it, which finds it as it was.
+pub async fn whole(app: &App, request: Request) -> Result<(Request, Bytes), Problem> {
+    let (parts, body) = request.into_parts();
+    let body = Request::from_parts(parts.clone(), body);
+    let bytes = match given(&parts.headers) {
+        Given::Package => Archive::from_request(body, app).await?.0,
+        Given::Json => read_json(body).await?,
+        Given::Other => Bytes::new(),
+    };
+    let mut request = Request::from_parts(parts, Body::empty());
+    request.extensions_mut().insert(Whole(bytes.clone()));
+    Ok((request, bytes))
+}
+
 /// No form can send any of these types without asking first, which is refused.
 fn is_of(headers: &HeaderMap, wanted: &'static str) -> Result<(), Refusal> {
     let given = headers.get(CONTENT_TYPE).and_then(|given| given.to_str().ok()).unwrap_or_default();
@@ -178,6 +213,9 @@ async fn read(request: Request, most: u64, within: Duration) -> Result<Bytes, Re
     let length = request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     if length.is_some_and(|length| length > most) {
         return Err(Refusal::TooLarge);
+    }
+    if let Some(Whole(bytes)) = request.extensions().get() {
+        return Ok(bytes.clone());
     }
     let until = Instant::now() + within;
     let mut body = request.into_body().into_data_stream();

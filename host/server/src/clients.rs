@@ -16,6 +16,7 @@ const REMEMBERED: usize = 4096;
 #[derive(Default)]
 pub struct Clients {
     requests: Arc<Counts<IpAddr>>,
+    lasting: Arc<Counts<IpAddr>>,
     connections: Arc<Counts<IpAddr>>,
     failures: Mutex<HashMap<(IpAddr, Option<String>), Failures>>,
 }
@@ -53,6 +54,11 @@ impl Clients {
     /// Room for one more request, until it is dropped. `None`: the client has `most` under way.
     pub fn request(&self, client: IpAddr, most: usize) -> Option<Counted<IpAddr>> {
         Counts::enter(&self.requests, network(client), most)
+    }
+
+    /// The same for one that lasts.
+    pub fn lasting(&self, client: IpAddr, most: usize) -> Option<Counted<IpAddr>> {
+        Counts::enter(&self.lasting, network(client), most)
     }
 
     pub fn connection(&self, peer: IpAddr, most: usize) -> Option<Counted<IpAddr>> {

@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
+use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
 use axum::http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
@@ -15,14 +16,17 @@ use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use ipnet::IpNet;
-use lodger::{Id, Scope, Token};
+use lodger::{Id, ProgressSink, Scope, Token};
 
+use crate::clients::Counted;
 use crate::problem::{Problem, Refusal};
 use crate::shared::App;
 use crate::{Config, oakestra};
 
 /// Requests that one client may have under way.
 const REQUESTS_OF_CLIENT: usize = 32;
+/// Those among them that may go on after the head of their answer: streams of events, and what is answered at once.
+const LASTING_OF_CLIENT: usize = 24;
 /// Longest token looked at.
 const TOKEN_MAX: usize = 200;
 
@@ -77,13 +81,44 @@ pub struct Caller {
     pub token: Token,
     /// No token was asked for.
     pub is_anybody: bool,
+    /// Told how far it has come what is asked, where that is an operation.
+    pub progress: Option<ProgressSink>,
+}
+
+/// One of the requests that its client may have under way, for as long as it is held.
+#[derive(Clone)]
+pub struct Place {
+    client: IpAddr,
+    _counted: Arc<Counted<IpAddr>>,
+}
+
+/// One of those that last beyond the head of their answer.
+pub struct Lasting {
+    _place: Place,
+    _counted: Counted<IpAddr>,
+}
+
+impl Place {
+    /// Holds it for as long as an operation or a stream takes. Some are left for requests that do not last.
+    pub fn lasting(&self, app: &App) -> Result<Lasting, Refusal> {
+        let counted = app.clients.lasting(self.client, LASTING_OF_CLIENT).ok_or(Refusal::TooManyRequests)?;
+        Ok(Lasting { _place: self.clone(), _counted: counted })
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Place {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Place, Refusal> {
+        parts.extensions.get::<Place>().cloned().ok_or(Refusal::Lost)
+    }
 }
 
 impl Caller {
     /// On a listener that is open for Oakestra's clients.
     fn anybody() -> Caller {
         let token = Token { id: "none".to_owned(), name: None, scopes: Vec::new(), created_at: 0, expires: None };
-        Caller { token, is_anybody: true }
+        Caller { token, is_anybody: true, progress: None }
     }
 
     /// For the record of calls.
@@ -99,6 +134,12 @@ impl Caller {
     /// Whether it may see what is shown to nobody else.
     pub fn manages(&self) -> bool {
         self.has(&Scope::Manage)
+    }
+
+    /// Whose operations it sees: its own. `None`: everybody's.
+    pub fn sees_only(&self) -> Option<String> {
+        let all = self.has(&Scope::Read) || self.has(&Scope::Manage);
+        (!all).then(|| self.actor())
     }
 
     fn has(&self, scope: &Scope) -> bool {
@@ -203,8 +244,8 @@ pub async fn local(State(app): State<App>, mut request: Request, next: Next) -> 
         return Refusal::TooManyRequests.into_response();
     };
     request.extensions_mut().insert(Client(client));
+    request.extensions_mut().insert(Place { client, _counted: Arc::new(counted) });
     let mut response = next.run(request).await;
-    drop(counted);
     // For the log.
     response.extensions_mut().insert(Client(client));
     response
@@ -256,7 +297,7 @@ fn proved(app: &App, client: IpAddr, headers: &HeaderMap) -> Result<Caller, Prob
     if claim.token.is_expired() {
         return Err(Refusal::TokenExpired.into());
     }
-    Ok(Caller { token: claim.token, is_anybody: false })
+    Ok(Caller { token: claim.token, is_anybody: false, progress: None })
 }
 
 /// The app that the path names.
@@ -279,6 +320,8 @@ enum Needed {
     Publish,
     /// To see what is published.
     ReadMarket,
+    /// To see what became of requests: everybody of their own, who sees what is no secret of all.
+    Operations,
     Manage,
 }
 
@@ -305,6 +348,9 @@ fn needed(method: &Method, path: Option<&str>) -> Needed {
             Needed::App
         }
         Some("/v1/apps/{app}/addons/{namespace}/{name}/plan") if method == Method::POST => Needed::App,
+        Some("/v1/operations" | "/v1/operations/{operation}" | "/v1/operations/{operation}/events") if looks => {
+            Needed::Operations
+        }
         // All that the app keeps in confidence, and more.
         Some("/v1/apps/{app}/addons/{namespace}/{name}/dump") => Needed::Manage,
         _ if looks => Needed::Read,
@@ -314,11 +360,13 @@ fn needed(method: &Method, path: Option<&str>) -> Needed {
 
 impl Needed {
     fn is_met(self, caller: &Caller, of_app: Option<Scope>) -> bool {
-        let reads = matches!(self, Needed::Read | Needed::ReadOfApp | Needed::ReadMarket) && caller.has(&Scope::Read);
+        let seen = [Needed::Read, Needed::ReadOfApp, Needed::ReadMarket, Needed::Operations];
+        let reads = seen.contains(&self) && caller.has(&Scope::Read);
+        let asks = self == Needed::Operations && caller.token.scopes.iter().any(|scope| matches!(scope, Scope::App(_)));
         let publishes = matches!(self, Needed::Publish | Needed::ReadMarket)
             && caller.token.scopes.iter().any(|scope| matches!(scope, Scope::Publish(_)));
         let is_of_app = matches!(self, Needed::App | Needed::ReadOfApp) && of_app.is_some_and(|app| caller.has(&app));
-        reads || publishes || is_of_app || caller.has(&Scope::Manage)
+        reads || asks || publishes || is_of_app || caller.has(&Scope::Manage)
     }
 }
 

@@ -11,7 +11,9 @@ mod listen;
 mod metrics;
 mod oakestra;
 mod problem;
+mod progress;
 mod shared;
+mod sse;
 mod stall;
 mod v1;
 
@@ -166,7 +168,8 @@ impl Server {
             }
         };
         let gate = Gate::new(self.address, &self.config);
-        let app = Arc::new(Shared::new(host, guests.handle().clone(), metrics, gate));
+        let (stopping, stopped) = watch::channel(false);
+        let app = Arc::new(Shared::new(host, guests.handle().clone(), metrics, gate, stopped.clone()));
         let theirs = app.host.clone();
         let mending = guests.spawn(async move {
             tokio::join!(
@@ -176,7 +179,6 @@ impl Server {
             );
         });
 
-        let (stopping, stopped) = watch::channel(false);
         let serving = tokio::spawn(listen::serve(self.listener, router(app.clone()), app.clone(), stopped));
         stop().await;
         tracing::info!("stopping: calls in flight come to their end");
@@ -206,7 +208,7 @@ fn router(app: App) -> Router {
         .method_not_allowed_fallback(async || Refusal::MethodNotAllowed);
     let closed = Router::new()
         .route("/metrics", get(metrics::page))
-        .merge(v1::routes())
+        .merge(v1::routes(&app))
         .merge(oakestra::routes())
         .fallback(async || Refusal::NoSuchRoute)
         .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
@@ -225,8 +227,8 @@ fn cors(origins: &[Origin]) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origins.iter().map(|origin| origin.0.clone()).collect::<Vec<_>>())
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-        .allow_headers([AUTHORIZATION, CONTENT_TYPE])
-        .expose_headers([LOCATION, RETRY_AFTER])
+        .allow_headers([AUTHORIZATION, CONTENT_TYPE, v1::KEY, v1::PREFER, sse::LAST_EVENT_ID])
+        .expose_headers([LOCATION, RETRY_AFTER, v1::APPLIED])
         .max_age(PREFLIGHT_KEPT)
 }
 

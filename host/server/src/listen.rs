@@ -64,7 +64,7 @@ pub async fn serve(listener: TcpListener, router: Router, app: App, mut stopped:
 }
 
 /// Also where whoever would tell is gone.
-async fn told(stopped: &mut watch::Receiver<bool>) {
+pub async fn told(stopped: &mut watch::Receiver<bool>) {
     let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 

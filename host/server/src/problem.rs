@@ -13,6 +13,8 @@ use lodger::{Error, Grant, HookFailed};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+pub const PROBLEM: &str = "application/problem+json";
+
 /// What the server refuses before the host is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -31,6 +33,9 @@ pub enum Refusal {
     TooSlow,
     BrokenBody,
     UploadsBusy,
+    BadKey,
+    KeyNotTaken,
+    BadEventId,
     Lost,
 }
 
@@ -53,6 +58,15 @@ impl Refusal {
             Refusal::TooSlow => ("body-too-slow", 408, "the body took too long to arrive"),
             Refusal::BrokenBody => ("broken-body", 400, "the body did not arrive whole"),
             Refusal::UploadsBusy => ("uploads-busy", 503, "other packages are being taken in"),
+            Refusal::BadKey => (
+                "invalid-idempotency-key",
+                400,
+                "Idempotency-Key is one, of 1 to 255 visible characters, in quotes or not",
+            ),
+            Refusal::KeyNotTaken => {
+                ("idempotency-key-not-taken", 400, "this changes nothing, or streams: it takes no Idempotency-Key")
+            }
+            Refusal::BadEventId => ("invalid-event-id", 400, "Last-Event-ID is the number of an event"),
             Refusal::Lost => ("task-lost", 500, "the host did not come to an answer"),
         }
     }
@@ -65,6 +79,7 @@ impl Refusal {
             Refusal::OtherScope => "`lodger token create --scope …` makes one for it".to_owned(),
             Refusal::OtherHost => "`lodger serve --host NAME` lets it be reached by NAME".to_owned(),
             Refusal::MediaType(wanted) => format!("Content-Type: {wanted}"),
+            Refusal::KeyNotTaken => "leave the header out".to_owned(),
             Refusal::TooManyTries | Refusal::TooManyRequests | Refusal::UploadsBusy => "ask again later".to_owned(),
             _ => return None,
         })
@@ -203,7 +218,7 @@ impl IntoResponse for Problem {
         // For who gives it another shape.
         response.extensions_mut().insert(self);
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM));
         match status {
             StatusCode::UNAUTHORIZED => {
                 headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lodger::{Host, Readiness, acting_for};
+use lodger::{Host, Readiness, acting_for, telling};
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, RwLock, Semaphore};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::clients::Clients;
 use crate::gate::{Caller, Gate};
 use crate::metrics::Metrics;
 use crate::problem::{Problem, Refusal};
+use crate::progress::Operations;
 
 pub type App = Arc<Shared>;
 
@@ -26,28 +27,54 @@ pub struct Shared {
     pub gate: Gate,
     pub clients: Clients,
     pub uploads: Semaphore,
+    pub operations: Operations,
+    /// Whether the server is to end.
+    pub stopped: watch::Receiver<bool>,
     guests: Handle,
     readiness: Mutex<Option<(Instant, Readiness)>>,
-    /// Read by whoever changes something, until it is done.
-    working: Arc<RwLock<()>>,
+    /// How much is under way that comes to its end before the server does.
+    working: Arc<watch::Sender<usize>>,
+}
+
+/// Something under way that comes to its end before the server does.
+pub struct Working(Arc<watch::Sender<usize>>);
+
+impl Drop for Working {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 impl Shared {
-    pub fn new(host: Arc<Host>, guests: Handle, metrics: Arc<Metrics>, gate: Gate) -> Shared {
+    pub fn new(
+        host: Arc<Host>,
+        guests: Handle,
+        metrics: Arc<Metrics>,
+        gate: Gate,
+        stopped: watch::Receiver<bool>,
+    ) -> Shared {
         Shared {
             host,
             metrics,
             gate,
             clients: Clients::default(),
             uploads: Semaphore::new(UPLOADS),
+            operations: Operations::default(),
+            stopped,
             guests,
             readiness: Mutex::default(),
-            working: Arc::default(),
+            working: Arc::new(watch::Sender::new(0)),
         }
     }
 
+    /// Keeps the server from ending until it is dropped.
+    pub fn begin(&self) -> Working {
+        self.working.send_modify(|count| *count += 1);
+        Working(self.working.clone())
+    }
+
     /// Starts work on the guests' runtime, in the name of who asks. Once started it goes on to its end.
-    pub async fn start<T: Send + 'static, W>(
+    pub fn start<T: Send + 'static, W>(
         &self,
         caller: &Caller,
         work: impl FnOnce(Arc<Host>) -> W,
@@ -55,8 +82,8 @@ impl Shared {
     where
         W: Future<Output = Result<T, Problem>> + Send + 'static,
     {
-        let working = self.working.clone().read_owned().await;
-        let work = acting_for(caller.actor(), work(self.host.clone()));
+        let working = self.begin();
+        let work = in_name_of(caller, work(self.host.clone()));
         self.guests.spawn(async move {
             let done = work.await;
             drop(working);
@@ -73,7 +100,7 @@ impl Shared {
     where
         W: Future<Output = Result<T, Problem>> + Send + 'static,
     {
-        ended(self.start(caller, work).await.await)
+        ended(self.start(caller, work).await)
     }
 
     /// What only looks: it ends with its client.
@@ -85,7 +112,7 @@ impl Shared {
     where
         W: Future<Output = Result<T, Problem>> + Send + 'static,
     {
-        let work = acting_for(caller.actor(), work(self.host.clone()));
+        let work = in_name_of(caller, work(self.host.clone()));
         let mut task = GoneWith(self.guests.spawn(work));
         ended((&mut task.0).await)
     }
@@ -108,8 +135,14 @@ impl Shared {
 
     /// Waits until all that was started has come to its end.
     pub async fn all_done(&self) {
-        drop(self.working.write().await);
+        // Whoever counts is here.
+        let _ = self.working.subscribe().wait_for(|count| *count == 0).await;
     }
+}
+
+/// Work for who asks, whose operation is told how far it comes, where it is one.
+fn in_name_of<W: Future>(caller: &Caller, work: W) -> impl Future<Output = W::Output> + use<W> {
+    telling(caller.progress.clone(), acting_for(caller.actor(), work))
 }
 
 pub fn ended<T>(joined: Result<Result<T, Problem>, tokio::task::JoinError>) -> Result<T, Problem> {

@@ -2,14 +2,18 @@
 
 mod addons;
 mod apps;
+mod events;
+mod operations;
 mod streams;
 
 use axum::Router;
 use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post, put};
 use serde::{Deserialize, Serialize};
 
+pub use self::operations::{APPLIED, KEY, PREFER};
 use crate::body;
 use crate::problem::{Problem, Refusal};
 use crate::shared::App;
@@ -20,7 +24,7 @@ const PAGE: u32 = 100;
 
 pub type Answer = Result<Response, Problem>;
 
-pub fn routes() -> Router<App> {
+pub fn routes(app: &App) -> Router<App> {
     const ADDON: &str = "/v1/addons/{namespace}/{name}";
     const OF_APP: &str = "/v1/apps/{app}/addons/{namespace}/{name}";
     let of_addon = |path: &str| format!("{ADDON}{path}");
@@ -41,6 +45,10 @@ pub fn routes() -> Router<App> {
         .route("/v1/calls", get(addons::all_calls))
         .route("/v1/doctor", get(addons::doctor))
         .route("/v1/reconcile", post(addons::reconcile_all))
+        .route("/v1/events", get(events::log))
+        .route("/v1/operations", get(operations::list))
+        .route("/v1/operations/{operation}", get(operations::one))
+        .route("/v1/operations/{operation}/events", get(operations::progress))
         .route("/v1/apps", get(apps::list))
         .route("/v1/apps/{app}", get(apps::resources))
         .route("/v1/apps/{app}/env", get(apps::env))
@@ -51,6 +59,7 @@ pub fn routes() -> Router<App> {
         .route(&of_app("/resume"), post(apps::resume))
         .route(&of_app("/dump"), get(streams::dump))
         .route(&of_app("/restore"), put(streams::restore))
+        .route_layer(from_fn_with_state(app.clone(), operations::record))
 }
 
 pub fn json(status: StatusCode, value: &impl Serialize) -> Result<Response, Problem> {

@@ -14,8 +14,10 @@ use crate::key::random;
 use crate::lifecycle::{AddonState, ResourceState};
 use crate::package::Package;
 use crate::registry;
+use crate::sandbox::ProgressEvent;
 use crate::services::Repair;
 use crate::store::{AddonRow, ResourceRow, Wanted};
+use crate::text::shown;
 use crate::tree::Size;
 
 /// A package that could be installed: read, compiled, linked, and granted. Shown to people before it is.
@@ -58,7 +60,10 @@ impl Host {
         Grant::decide(&package.manifest, &self.policy, &facts, &self.offers()).map_err(refused)?;
         if let (Some(name), Some(wasm)) = (&package.manifest.component, &package.component) {
             let digest = compiler::digest(wasm);
-            let wasm = || Ok(wasm.clone());
+            let wasm = || {
+                self.tell(|| ProgressEvent::Step(format!("compiling {}", shown(name, 80))));
+                Ok(wasm.clone())
+            };
             let component = self.compiler.load(&self.sandbox.engine, &self.home.key, name, &digest, wasm).await?;
             facts = registry::link(self, name, &component)?.facts;
         }
@@ -89,8 +94,8 @@ impl Host {
             self.home.put_version(&id, &row.version, &incoming.package)?;
             self.home.open_data(&id)?;
             let event = self.store.event(ADDON_INSTALLED, Some(&id.to_string()), &self.actor());
-            let event = event.map(|event| event.with("version", &row.version));
-            self.store.put_addon(&row, incoming.grant.replaces.as_ref(), event.as_ref())?;
+            let event = event.with("version", &row.version);
+            self.store.put_addon(&row, incoming.grant.replaces.as_ref(), Some(&event))?;
             self.home.open_data(&id)?;
             for (service, pin) in incoming.package.manifest.services.iter().zip(pins.iter().flatten()) {
                 self.store.put_pin(&id, &row.version, &service.name, &service.image.to_string(), pin)?;
@@ -176,7 +181,7 @@ impl Host {
             self.home.remove_data(id)?;
         }
         let event = self.store.event(ADDON_UNINSTALLED, Some(&id.to_string()), &self.actor());
-        self.store.delete_addon(id, event.as_ref())?;
+        self.store.delete_addon(id, Some(&event))?;
         self.registry.forget(id);
         self.home.remove_versions(id)?;
         if let Some(digest) = &row.component_digest {

@@ -65,7 +65,7 @@ impl Host {
         }
         let (mut addons, mut known) = (Vec::new(), Vec::new());
         for (number, id) in ids.iter().enumerate() {
-            self.tell(ProgressEvent::Step(format!("reading {id}")));
+            self.tell(|| ProgressEvent::Step(format!("reading {id}")));
             addons.push(self.inspect_saved(&mut reader, number, id, &mut known).await?);
         }
         reader.finish()?;

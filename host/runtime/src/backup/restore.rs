@@ -99,7 +99,7 @@ impl Host {
         let mut rows = Vec::new();
         for (number, addon) in home.addons.into_iter().enumerate() {
             let id = addon.taken.id().clone();
-            self.tell(ProgressEvent::Step(format!("restoring {id}")));
+            self.tell(|| ProgressEvent::Step(format!("restoring {id}")));
             let lock = self.registry.lock_of(self, &id);
             held.push(lock.hold(&id, self.holder(), self.policy.lock_wait).await?);
             restored.resources += addon.taken.resources.len();

@@ -62,7 +62,7 @@ impl Host {
         archive.document(archive::BACKUP, &about)?;
         let mut done = BackedUp { addons: ids.len(), ..BackedUp::default() };
         for (number, id) in ids.iter().enumerate() {
-            self.tell(ProgressEvent::Step(format!("saving {id}")));
+            self.tell(|| ProgressEvent::Step(format!("saving {id}")));
             self.save_addon(&mut archive, number, id, &mut done).await?;
         }
         done.bytes = archive.finish()?;
@@ -148,7 +148,7 @@ impl Host {
         let mut save = |found: Found<'_>| {
             bytes += archive.data(number, &found)?;
             let percent = (bytes.saturating_mul(100) / all).min(100);
-            self.tell(ProgressEvent::Percent(u8::try_from(percent).unwrap_or(100)));
+            self.tell(|| ProgressEvent::Percent(u8::try_from(percent).unwrap_or(100)));
             Ok(())
         };
         tree::each(data.as_fd(), &mut save).map_err(io_error)

@@ -13,7 +13,7 @@ use crate::lifecycle::{self, AddonState, ResourceState};
 use crate::outcome::{BAD_ANSWER, BROKEN_STREAM, Outcome, Refused};
 use crate::registry::Addon;
 use crate::resources::Reason;
-use crate::sandbox::Ended;
+use crate::sandbox::{Ended, ProgressSink};
 use crate::store::{CallRow, End, Finish, ResourceEnd, Store, Told};
 use crate::text::{redact, shown};
 use crate::tree::Size;
@@ -23,6 +23,7 @@ pub type CallSink = Arc<dyn Fn(&CallRow) + Send + Sync>;
 
 tokio::task_local! {
     static ACTOR: String;
+    static PROGRESS: Option<ProgressSink>;
 }
 
 /// Does `work` in the name of somebody: the calls it makes are recorded as asked for by `actor`, not by [`Config::actor`].
@@ -30,6 +31,19 @@ tokio::task_local! {
 /// [`Config::actor`]: crate::Config::actor
 pub async fn acting_for<T>(actor: String, work: impl Future<Output = T>) -> T {
     ACTOR.scope(actor, work).await
+}
+
+/// Does `work`, and tells `progress` how far its verbs and calls have come, not [`Config::progress`]. `None`: as it is told
+/// without.
+///
+/// [`Config::progress`]: crate::Config::progress
+pub async fn telling<T>(progress: Option<ProgressSink>, work: impl Future<Output = T>) -> T {
+    PROGRESS.scope(progress, work).await
+}
+
+/// Who is to be told of what is done here: whoever [`telling`] has named, else the host's own.
+pub(crate) fn told_of_progress(own: Option<&ProgressSink>) -> Option<ProgressSink> {
+    PROGRESS.try_with(Clone::clone).ok().flatten().or_else(|| own.cloned())
 }
 
 impl Host {
@@ -122,7 +136,7 @@ impl Keeper {
             (HookRequest::Resume(_), _, Some(ResourceEnd::Changed { .. })) => APP_RESUMED,
             _ => return None,
         };
-        let event = self.store.event(kind, Some(&addon.name), actor)?;
+        let event = self.store.event(kind, Some(&addon.name), actor);
         let event = match request.key() {
             Some(key) => event.about(key),
             None => event,

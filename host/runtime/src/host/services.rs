@@ -339,7 +339,7 @@ impl Host {
     pub(crate) fn note_health(&self, addon: &Addon, well: bool) -> Result<()> {
         let kind = if well { ADDON_RECOVERED } else { ADDON_DEGRADED };
         let event = self.store.event(kind, Some(&addon.name), &self.actor());
-        self.store.note_health(&addon.id, well, event.as_ref())
+        self.store.note_health(&addon.id, well, Some(&event))
     }
 
     /// Notes in the addon's state whether its services are well. One that is not enabled, and is not about to be, stands in

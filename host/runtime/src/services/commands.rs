@@ -6,14 +6,14 @@
 //! instance next ends the command by restarting the container.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Services;
 use super::converge::Mended;
 use crate::engine::{Container, Engine, Status};
 use crate::error::{Error, Result};
+use crate::lock::Note;
 use crate::store::InstanceRow;
 
 /// The notes of a home.
@@ -25,19 +25,6 @@ pub(crate) struct Commands {
 pub(crate) struct AtWork {
     pub row: InstanceRow,
     note: Note,
-}
-
-/// A note that is locked by nobody else.
-pub(crate) struct Note {
-    path: PathBuf,
-    _held: File,
-}
-
-impl Note {
-    /// The command is at work no more.
-    fn take_away(self) -> Result<()> {
-        std::fs::remove_file(&self.path).map_err(Error::io("remove", &self.path))
-    }
 }
 
 impl AtWork {
@@ -53,15 +40,8 @@ impl Commands {
 
     /// Notes that a command is about to be started in a container.
     pub fn begin(&self, row: &InstanceRow, container: &str) -> Result<AtWork> {
-        let path = self.dir.join(format!("{container}.{}", uuid::Uuid::new_v4().simple()));
-        let begin = || -> std::io::Result<File> {
-            // Locked before it has its name: nobody takes it for one that was left.
-            let file = tempfile::NamedTempFile::new_in(&self.dir)?;
-            file.as_file().lock()?;
-            Ok(file.persist_noclobber(&path)?)
-        };
-        let held = begin().map_err(Error::io("note a command in", &path))?;
-        Ok(AtWork { row: row.clone(), note: Note { path, _held: held } })
+        let note = Note::new(&self.dir, &format!("{container}.{}", uuid::Uuid::new_v4().simple()))?;
+        Ok(AtWork { row: row.clone(), note })
     }
 
     /// The containers that commands are noted of, whether or not they are still waited for.
@@ -73,7 +53,7 @@ impl Commands {
     fn left(&self, container: &str) -> Result<Vec<Note>> {
         let mut left = Vec::new();
         for path in self.all()?.remove(container).unwrap_or_default() {
-            left.extend(free(&path).map_err(Error::io("take the lock", &path))?);
+            left.extend(Note::left(&path)?);
         }
         Ok(left)
     }
@@ -118,18 +98,5 @@ impl Services {
         }
         left.into_iter().try_for_each(Note::take_away)?;
         Ok(restarted)
-    }
-}
-
-/// A note whose command nobody waits for; `None` where somebody does, or has just taken it away.
-fn free(path: &Path) -> std::io::Result<Option<Note>> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
-    match file.try_lock() {
-        Ok(()) => Ok(path.exists().then(|| Note { path: path.to_owned(), _held: file })),
-        Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-        Err(std::fs::TryLockError::Error(error)) => Err(error),
     }
 }

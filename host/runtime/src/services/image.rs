@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use super::Services;
 use crate::engine::{About, Credentials, Engine, Failure, Image};
 use crate::error::{Error, Result};
+use crate::host::told_of_progress;
 use crate::id::Id;
 use crate::image::ImageRef;
 use crate::manifest::Service;
@@ -134,7 +135,7 @@ impl Services {
         let credentials = self.policy.registries.get(&image.registry).map(|registry| credentials(&from, registry));
         let credentials = credentials.transpose()?.flatten();
         self.tell(format!("pulling {from}"));
-        let sink = self.progress.clone();
+        let sink = told_of_progress(self.progress.as_ref());
         let progress = move |pulled: crate::engine::Pulled| {
             if let (Some(sink), true) = (&sink, pulled.of > 0) {
                 // Sizes are what a registry says they are.

@@ -305,9 +305,9 @@ impl Services {
         let log = engine.logs(&there.id, LOG_KEPT).await?;
         let failures = row.failures + 1;
         let kind = if failures >= FAILURES_MAX { SERVICE_FAILED } else { SERVICE_CRASHED };
-        let event = self.store.event(kind, Some(&addon.name), NOBODY).map(|event| event.of_service(instance));
+        let event = self.store.event(kind, Some(&addon.name), NOBODY).of_service(instance);
         let log = self.readable(&log, addon, row)?;
-        self.store.note_failure(instance, failures, Some(now_s()), Some(&log), event.as_ref())?;
+        self.store.note_failure(instance, failures, Some(now_s()), Some(&log), Some(&event))?;
         Ok(if failures >= FAILURES_MAX { given_up() } else { None })
     }
 

@@ -1,13 +1,13 @@
 //! The tables of events: what has happened and somebody is to hear of, and how far each listener has come.
 //!
-//! An event is written in the transaction of the change it tells of, or not at all; where nobody listens, nothing is. A
-//! listener's cursor moves in the transaction that notes the end of the call that told it: what was told and not noted is told
+//! An event is written in the transaction of the change it tells of, or not at all; where nobody listens and nobody has asked
+//! for the log of all, nothing is. A listener's cursor moves in the transaction that notes the end of the call that told it: what was told and not noted is told
 //! again, and nothing is left out but what has failed too often, or what `[retention]` drops.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
-use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, Transaction, params};
 
 use super::Store;
 use super::rows::{collect, from_json, parsed, to_json};
@@ -96,15 +96,38 @@ pub(crate) struct Noted {
 }
 
 impl Store {
-    /// An event to be noted with a change. `None` where no addon may hear of any.
-    pub fn event(&self, kind: &str, addon: Option<&str>, actor: &str) -> Option<Event> {
-        if !self.tells {
-            return None;
+    /// An event to be noted with a change, where anybody is to hear of it.
+    pub fn event(&self, kind: &str, addon: Option<&str>, actor: &str) -> Event {
+        if self.tells {
+            self.raised.store(true, Ordering::Relaxed);
+            self.news.notify_one();
         }
-        self.raised.store(true, Ordering::Relaxed);
-        self.news.notify_one();
         let (id, kind, actor) = (new_call_id(), kind.to_owned(), actor.to_owned());
-        Some(Event { id, kind, actor, at: now_ms(), addon: addon.map(str::to_owned), ..Event::default() })
+        Event { id, kind, actor, at: now_ms(), addon: addon.map(str::to_owned), ..Event::default() }
+    }
+
+    /// Has all events noted from now on, by every process of the home. Returns since when they are, in milliseconds since 1970.
+    pub fn keep_events(&self) -> Result<i64> {
+        if let Some(since) = self.read("look for the log of events", begun)? {
+            return Ok(since);
+        }
+        let now = now_ms();
+        self.write("begin the log of events", |transaction| {
+            let sql = "INSERT OR IGNORE INTO meta (name, value) VALUES (?1, ?2)";
+            transaction.execute(sql, params![LOG, now.to_string()])?;
+            Ok(begun(transaction)?.unwrap_or(now))
+        })
+    }
+
+    /// The oldest events first after the one with this number, with how far each has come.
+    pub fn events_after(&self, after: i64, most: u32) -> Result<Vec<Noted>> {
+        self.read("list events", |connection| {
+            noted(
+                connection,
+                "SELECT * FROM event WHERE sequence > ?1 ORDER BY sequence LIMIT ?2",
+                params![after, most],
+            )
+        })
     }
 
     /// Whether an event was raised since this was asked last.
@@ -119,6 +142,11 @@ impl Store {
 
     /// Commits an event that comes with no change of ours.
     pub fn raise(&self, event: &Event) -> Result<()> {
+        // An embedder may raise many, where nobody is ever told.
+        let is_heard = self.tells || self.read("look for the log of events", begun)?.is_some();
+        if !is_heard {
+            return Ok(());
+        }
         self.write("note an event", |transaction| tell(transaction, event, self.shared.retention))
     }
 
@@ -170,25 +198,38 @@ impl Store {
     /// The newest events first, with how far each has come.
     pub fn events(&self, most: u32) -> Result<Vec<Noted>> {
         self.read("list events", |connection| {
-            let sql = format!(
-                "SELECT addon.id AS listener, event.sequence <= listener.cursor AS told,
-                        EXISTS (SELECT 1 FROM left_out WHERE left_out.addon = listener.addon
-                                AND left_out.sequence = event.sequence) AS left_out
-                 FROM event JOIN listener ON event.sequence > listener.since
-                 JOIN addon ON addon.id = listener.addon WHERE event.sequence = ?1 AND {HEARS}"
-            );
-            let newest = "SELECT * FROM event ORDER BY sequence DESC LIMIT ?1";
-            let mut noted = Vec::new();
-            for event in collect(connection, newest, [most], event)? {
-                let listeners = collect(connection, &sql, [event.sequence.cast_signed()], delivery)?;
-                noted.push(Noted { event, listeners: listeners.into_iter().collect() });
-            }
-            Ok(noted)
+            noted(connection, "SELECT * FROM event ORDER BY sequence DESC LIMIT ?1", [most])
         })
     }
 }
 
-const LAST: &str = "SELECT coalesce(max(sequence), 0) FROM event";
+/// In the table `meta`: since when all events are noted, once somebody has asked for them.
+const LOG: &str = "event-log";
+
+fn begun(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    let sql = "SELECT value FROM meta WHERE name = ?1";
+    connection.prepare_cached(sql)?.query_row([LOG], |row| parsed(row, "value")).optional()
+}
+
+/// The newest there was, whether or not it is kept.
+const LAST: &str = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'event'";
+
+/// The events that a query finds, with how far each has come.
+fn noted(connection: &Connection, query: &str, params: impl Params) -> rusqlite::Result<Vec<Noted>> {
+    let sql = format!(
+        "SELECT addon.id AS listener, event.sequence <= listener.cursor AS told,
+                EXISTS (SELECT 1 FROM left_out WHERE left_out.addon = listener.addon
+                        AND left_out.sequence = event.sequence) AS left_out
+         FROM event JOIN listener ON event.sequence > listener.since
+         JOIN addon ON addon.id = listener.addon WHERE event.sequence = ?1 AND {HEARS}"
+    );
+    let mut noted = Vec::new();
+    for event in collect(connection, query, params, event)? {
+        let listeners = collect(connection, &sql, [event.sequence.cast_signed()], delivery)?;
+        noted.push(Noted { event, listeners: listeners.into_iter().collect() });
+    }
+    Ok(noted)
+}
 
 fn event(row: &Row<'_>) -> rusqlite::Result<EventRecord> {
     let details: Vec<(String, String)> = from_json(row, "details")?;
@@ -216,11 +257,12 @@ fn delivery(row: &Row<'_>) -> rusqlite::Result<(AddonId, Delivery)> {
     Ok((parsed(row, "listener")?, delivery))
 }
 
-/// Notes an event where somebody is to hear of it. What it says of its resource is read here, before that changes.
+/// Notes an event where somebody is to hear of it, or the log of all is kept: one look, in a transaction that is synced. What it says of its resource is read here, before that changes.
 pub(super) fn tell(transaction: &Transaction<'_>, event: &Event, keep: Retention) -> rusqlite::Result<()> {
-    let heard = "SELECT 1 FROM listener JOIN addon ON addon.id = listener.addon
+    let heard = "SELECT 1 FROM meta WHERE name = ?3 UNION ALL
+                 SELECT 1 FROM listener JOIN addon ON addon.id = listener.addon
                  JOIN json_each(addon.events) AS pattern ON ?1 GLOB pattern.value WHERE addon.id IS NOT ?2";
-    if !transaction.prepare_cached(heard)?.exists(params![event.kind, event.addon])? {
+    if !transaction.prepare_cached(heard)?.exists(params![event.kind, event.addon, LOG])? {
         return Ok(());
     }
     let mut event = event.clone();

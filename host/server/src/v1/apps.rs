@@ -7,6 +7,7 @@ use lodger::{Add, HookFailed, Id, Outcome, Removed};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::operations::Kept;
 use super::{Answer, made, ok};
 use crate::body::{Asked, Json, OfAddon, OfApp};
 use crate::gate::Caller;
@@ -93,7 +94,14 @@ pub async fn add(
         Ok(host.added(done.completed(&addon)?, created).await?.0)
     });
     let added = added.await?;
-    made(added.created, &added)
+    // What the app is to keep in confidence is not for the record.
+    let mut kept = json!(added);
+    if let Some(kept) = kept.as_object_mut() {
+        kept.remove("config");
+    }
+    let mut answer = made(added.created, &added)?;
+    answer.extensions_mut().insert(Kept(kept));
+    Ok(answer)
 }
 
 pub async fn remove(

@@ -38,7 +38,7 @@ pub async fn dump(
     let (to, from) = tokio::io::duplex(BUFFER);
     let what = addon.to_string();
     let work = async move |host: std::sync::Arc<lodger::Host>| Ok(host.dump(&name, &addon, alias.as_ref(), to).await?);
-    let ends = Some(app.start(&caller, work).await);
+    let ends = Some(app.start(&caller, work));
     let mut dump = Dump { first: None, from, ends, what };
     let first = dump.read().await?;
     if first.is_empty() {
