@@ -47,7 +47,7 @@ pub async fn measure(figures: &mut Figures) -> anyhow::Result<()> {
         command
     };
     let made: Value = serde_json::from_slice(&lodger(&["token", "create", "--scope", "manage"]).output()?.stdout)?;
-    let token = made["token"].as_str().context("no token")?;
+    let token = made.get("token").and_then(Value::as_str).context("no token")?;
     let ours = Server::start(&mut lodger(&["serve", "--listen", "127.0.0.1:0"]), token)?;
     let mut command = Command::new(std::env::current_exe()?);
     let theirs = Server::start(command.arg(SERVE_BARE).arg(&dir), token)?;
@@ -101,7 +101,8 @@ impl Server {
         let mut line = String::new();
         BufReader::new(server.child.stdout.as_mut().context("no stdout")?).read_line(&mut line)?;
         let listening: Value = serde_json::from_str(&line).context("the server does not listen")?;
-        server.address = listening["listening"].as_str().unwrap_or_default().replace("http://", "");
+        let url = listening.get("listening").and_then(Value::as_str).context("no address")?;
+        server.address = url.replace("http://", "");
         Ok(server)
     }
 

@@ -3,8 +3,10 @@
 //! A token is `lodger_ID_SECRET`. Its id is public and finds it; its secret is 256 random bits, shown once and kept as a
 //! hash: there is nothing to guess that a slower hash would have to protect. What a scope admits, the server's routes say.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
@@ -14,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::host::{Host, now_ms};
 use crate::id::Id;
 use crate::key::random;
+use crate::store::Mark;
 use crate::text::shown;
 
 pub(crate) const HASH_BYTES: usize = 32;
@@ -21,6 +24,8 @@ pub(crate) const HASH_BYTES: usize = 32;
 const PREFIX: &str = "lodger_";
 const ID_BYTES: usize = 8;
 const SECRET_BYTES: usize = 32;
+/// Most tokens that are remembered.
+const LOOKED_UP_MAX: usize = 1000;
 /// Longest name of a token, in characters.
 const NAME_MAX: usize = 100;
 
@@ -63,9 +68,35 @@ pub struct NewToken {
 
 /// A token that somebody claims to have.
 pub struct Claim {
-    pub token: Token,
+    pub token: Arc<Token>,
     hash: blake3::Hash,
     presented: blake3::Hash,
+}
+
+type Kept = (Arc<Token>, blake3::Hash);
+
+/// Tokens that were looked up, for as long as nobody has changed the store: looking again costs as much as what is asked for.
+#[derive(Default)]
+pub(crate) struct LookedUp(Mutex<(Option<Mark>, HashMap<String, Kept>)>);
+
+impl LookedUp {
+    fn get(&self, id: &str, now: Option<Mark>) -> Option<Kept> {
+        let known = self.known();
+        if now.is_some() && known.0 == now { known.1.get(id).cloned() } else { None }
+    }
+
+    fn put(&self, id: &str, kept: Kept, at: Option<Mark>) {
+        let mut known = self.known();
+        if known.0 != at || known.1.len() >= LOOKED_UP_MAX {
+            *known = (at, HashMap::new());
+        }
+        known.1.insert(id.to_owned(), kept);
+    }
+
+    fn known(&self) -> MutexGuard<'_, (Option<Mark>, HashMap<String, Kept>)> {
+        // Whole at any time.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Claim {
@@ -118,10 +149,20 @@ impl Host {
     pub fn claimed_token(&self, presented: &str) -> Result<Option<Claim>> {
         let parts = presented.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_'));
         let Some((id, secret)) = parts.filter(|(id, _)| id.len() == 2 * ID_BYTES) else { return Ok(None) };
-        Ok(self.store.token(id)?.map(|(token, hash)| {
-            let (hash, presented) = (blake3::Hash::from_bytes(hash), blake3::hash(secret.as_bytes()));
-            Claim { token, hash, presented }
-        }))
+        let known = match self.tokens.get(id, self.store.mark()) {
+            Some(known) => Some(known),
+            None => self.look_up(id)?,
+        };
+        Ok(known.map(|(token, hash)| Claim { token, hash, presented: blake3::hash(secret.as_bytes()) }))
+    }
+
+    fn look_up(&self, id: &str) -> Result<Option<Kept>> {
+        // From before the look: a token that is revoked meanwhile is not remembered.
+        let mark = self.store.mark();
+        let Some((token, hash)) = self.store.token(id)? else { return Ok(None) };
+        let kept = (Arc::new(token), blake3::Hash::from_bytes(hash));
+        self.tokens.put(id, kept.clone(), mark);
+        Ok(Some(kept))
     }
 }
 

@@ -37,6 +37,7 @@ use wasmtime::component::InstancePre;
 
 use self::record::{Keeper, accept, close};
 use self::section::{Finished, Section, enter};
+use crate::access::LookedUp;
 use crate::compiler::{self, Compiler};
 use crate::error::{Error, Result};
 use crate::event::ADDON_QUARANTINED;
@@ -121,6 +122,7 @@ pub struct Host {
     copied: bool,
     /// A restore into this home is under way, or was cut off.
     pub(crate) restoring: AtomicBool,
+    pub(crate) tokens: LookedUp,
     /// Something was published, or is no more.
     pub(crate) market: Notify,
     pub(crate) reviews: Semaphore,
@@ -203,6 +205,7 @@ impl Host {
             ended: config.ended,
             copied,
             restoring,
+            tokens: LookedUp::default(),
             market: Notify::new(),
             reviews: Semaphore::new(market::review::AT_A_TIME),
             installing: Notify::new(),

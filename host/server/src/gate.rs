@@ -78,7 +78,7 @@ pub struct Client(pub IpAddr);
 /// Who asks, with a token that was proved.
 #[derive(Clone)]
 pub struct Caller {
-    pub token: Token,
+    pub token: Arc<Token>,
     /// No token was asked for.
     pub is_anybody: bool,
     /// Told how far it has come what is asked, where that is an operation.
@@ -118,6 +118,7 @@ impl Caller {
     /// On a listener that is open for Oakestra's clients.
     fn anybody() -> Caller {
         let token = Token { id: "none".to_owned(), name: None, scopes: Vec::new(), created_at: 0, expires: None };
+        let token = Arc::new(token);
         Caller { token, is_anybody: true, progress: None }
     }
 
