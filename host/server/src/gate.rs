@@ -245,8 +245,10 @@ pub async fn local(State(app): State<App>, mut request: Request, next: Next) -> 
         return Refusal::TooManyRequests.into_response();
     };
     request.extensions_mut().insert(Client(client));
-    request.extensions_mut().insert(Place { client, _counted: Arc::new(counted) });
+    let place = Place { client, _counted: Arc::new(counted) };
+    request.extensions_mut().insert(place.clone());
     let mut response = next.run(request).await;
+    drop(place);
     // For the log.
     response.extensions_mut().insert(Client(client));
     response
