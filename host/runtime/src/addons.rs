@@ -90,6 +90,7 @@ impl Done<()> {
 
 /// An installed addon, as `list` and `info` show it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct AddonInfo {
     pub id: AddonId,
     pub version: String,
@@ -119,6 +120,7 @@ impl From<AddonRow> for AddonInfo {
 
 /// A setting, as `info` shows it; a secret's value is never shown.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct SettingInfo {
     pub name: String,
     pub secret: bool,

@@ -28,6 +28,7 @@ pub struct HookFailed {
 
 /// An addon, with all that is known of it.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct AddonDetails {
     #[serde(flatten)]
     pub info: AddonInfo,
@@ -48,6 +49,7 @@ pub struct AddonDetails {
 
 /// `enable` and `disable`: the addon as it is now, without version and state where somebody has uninstalled it since.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Moved {
     pub id: AddonId,
     pub version: Option<String>,
@@ -63,6 +65,7 @@ pub struct Moved {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Uninstalled {
     pub id: AddonId,
     pub changed: bool,
@@ -71,9 +74,12 @@ pub struct Uninstalled {
 
 /// `upgrade` and `rollback`.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct VersionNow {
     pub id: AddonId,
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub from: semver::Version,
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub to: semver::Version,
     pub state: Option<AddonState>,
     pub changed: bool,
@@ -81,6 +87,7 @@ pub struct VersionNow {
 
 /// `set`: the names of the settings that were changed.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Settings {
     pub id: AddonId,
     pub changed: Vec<String>,
@@ -89,6 +96,7 @@ pub struct Settings {
 
 /// `add`. It holds what the app is to keep in confidence.
 #[derive(Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Added {
     pub app: Id,
     pub addon: AddonId,
@@ -101,6 +109,7 @@ pub struct Added {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Removed {
     pub app: Id,
     pub addon: AddonId,
@@ -114,6 +123,7 @@ pub struct Removed {
 
 /// `plan`, `suspend` and `resume`.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ResourceNow {
     pub app: Id,
     pub addon: AddonId,
@@ -127,6 +137,7 @@ pub struct ResourceNow {
 
 /// `restore`.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Streamed {
     pub app: Id,
     pub addon: AddonId,
@@ -136,6 +147,7 @@ pub struct Streamed {
 
 /// A line of what a hook has said.
 #[derive(Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct LogLine {
     pub call: String,
     pub hook: String,

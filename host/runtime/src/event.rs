@@ -118,6 +118,7 @@ impl Event {
 
 /// How far an event has come with one addon that is to hear of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum Delivery {
     Told,

@@ -27,6 +27,7 @@ use crate::store::{Noted, ResourceRow};
 
 /// An event that was recorded, and how far it has come.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct EventInfo {
     pub id: String,
     pub sequence: u64,

@@ -42,6 +42,7 @@ pub(crate) struct Facts {
 
 /// Everything an addon may touch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Grant {
     #[serde(rename = "addon")]
     pub id: AddonId,
@@ -73,6 +74,7 @@ pub struct Grant {
 
 /// One thing an addon may or may not do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Line {
     pub may: bool,
     pub what: String,

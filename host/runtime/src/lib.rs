@@ -48,6 +48,8 @@ mod repair;
 mod resources;
 mod sandbox;
 mod schedule;
+#[cfg(feature = "schema")]
+mod schema;
 mod services;
 mod slot;
 mod store;

@@ -188,6 +188,7 @@ pub const DEADLINE_CEILING_MS: u64 = 3_600_000;
 
 /// How long each hook may take, host calls included; `default` serves the hooks not named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Deadlines(pub BTreeMap<String, u64>);
 
 impl Deadlines {

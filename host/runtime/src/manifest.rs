@@ -27,6 +27,7 @@ pub const BYTES_MAX: usize = 1 << 20;
 
 /// One thing wrong with a document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema), schema(as = WrongLine))]
 pub struct Problem {
     /// Where, as `services[0].image`; `.` for the document as a whole.
     pub path: String,

@@ -50,6 +50,7 @@ pub enum Status {
 
 /// How a review has ended.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Review {
     /// In their order; those after one that failed need not be there.
     pub checks: Vec<Check>,
@@ -63,6 +64,7 @@ pub struct Review {
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Check {
     /// `manifest`, `component`, `grant` or `images`.
     pub check: String,
@@ -338,7 +340,7 @@ pub(crate) fn told(manifest: &str) -> Map<String, Value> {
 }
 
 impl Status {
-    const ALL: [Status; 3] = [Status::UnderReview, Status::Approved, Status::VerificationFailed];
+    pub const ALL: [Status; 3] = [Status::UnderReview, Status::Approved, Status::VerificationFailed];
 
     /// Oakestra's word.
     pub const fn name(self) -> &'static str {

@@ -22,6 +22,7 @@ const ASK_AGAIN: u16 = 503;
 
 /// A request on record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Operation {
     pub id: String,
     /// As on the command line: `enable`, `add`.
@@ -46,6 +47,7 @@ pub struct Operation {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "kebab-case")]
 pub enum OperationState {
     Running,

@@ -166,6 +166,7 @@ impl<T> fmt::Display for Outcome<T> {
 /// What a call used, and what it was allowed. What has no figure of its own (handles and host objects, stack, instances, bytes
 /// copied at one crossing) shows as the outcome when it is exceeded.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Report {
     pub wall_us: u64,
     /// Not kept in the record of calls.

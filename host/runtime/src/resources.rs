@@ -29,6 +29,7 @@ const OPTION_VALUE_MAX: usize = 4096;
 
 /// What an app has of an addon.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Resource {
     pub app: Id,
     pub addon: AddonId,

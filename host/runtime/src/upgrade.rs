@@ -55,7 +55,9 @@ pub struct Upgraded {
 
 /// A version an addon can go back to.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Earlier {
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub version: Version,
     /// When another took over, in milliseconds since 1970.
     pub left_at: i64,

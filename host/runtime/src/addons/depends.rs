@@ -21,6 +21,7 @@ use crate::store::AddonRow;
 
 /// What an addon needs, as `info` shows it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Need {
     pub addon: AddonId,
     /// Which versions will do; absent: any.

@@ -21,6 +21,7 @@ use crate::store::AddonRow;
 use crate::{Answer, HealthStatus};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
     /// Good to know.
@@ -32,6 +33,7 @@ pub enum Severity {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Finding {
     pub severity: Severity,
     /// An addon, a resource, the policy, the host.

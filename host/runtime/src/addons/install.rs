@@ -29,6 +29,7 @@ pub struct Incoming {
 
 /// What [`Host::install`] has done.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Installed {
     pub id: AddonId,
     pub version: String,

@@ -13,6 +13,7 @@ const DISK_DEFAULT: u64 = 4 << 30;
 
 /// A service as granted: what every container of it is made from.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ServiceGrant {
     pub service: crate::Id,
     /// As the manifest names it, in full.

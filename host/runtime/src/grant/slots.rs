@@ -11,6 +11,7 @@ use crate::slot::{SCHEDULER, Slot};
 
 /// The container that a service of the addon stands in for while it is enabled.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct StandIn {
     pub service: Id,
     pub container: String,

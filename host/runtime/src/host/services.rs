@@ -35,6 +35,7 @@ const CUT_OFF_UPGRADE: AddonState = AddonState::Interrupted(HookName::Upgrade);
 
 /// What one instance of a service has written last.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct ServiceLog {
     /// Our key of the resource it belongs to; absent where it serves all.
     pub resource: Option<String>,

@@ -15,6 +15,7 @@ const ENGINE_ANSWERS: Duration = Duration::from_secs(3);
 
 /// Whether a host can do its work.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Readiness {
     pub ready: bool,
     /// The store answers.

@@ -174,6 +174,7 @@ impl Port {
 
 /// When a service is started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 #[serde(rename_all = "lowercase")]
 pub enum StartMode {
     /// With the addon, one for all apps.

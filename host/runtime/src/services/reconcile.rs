@@ -26,6 +26,7 @@ pub(super) const WAITING: &str = "waiting";
 
 /// What reconciling has done, or could not do.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct Repair {
     pub addon: AddonId,
     /// The service it was done to.
@@ -39,6 +40,7 @@ pub struct Repair {
     pub resource: Option<String>,
     /// `started`, `restarted`, `made`, `made anew`, `removed`; `stands in`, `gave back` for a container of the operator's; of
     /// a hook `finished` or `taken back`; or `waiting`, `failed`, `foreign` where it is not as it should be.
+    #[cfg_attr(feature = "schema", schema(value_type = String))]
     pub what: Cow<'static, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,

@@ -65,6 +65,7 @@ pub(crate) struct ResourceRow {
 
 /// The record of one call.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
 pub struct CallRow {
     #[serde(rename = "call")]
     pub id: String,
@@ -82,6 +83,7 @@ pub struct CallRow {
     pub detail: Option<String>,
     /// What it used; `None` while it runs.
     #[serde(flatten)]
+    #[cfg_attr(feature = "schema", schema(schema_with = crate::schema::report_of_call))]
     pub report: Option<Report>,
     #[serde(skip)]
     pub log: Option<String>,
