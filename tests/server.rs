@@ -9,6 +9,7 @@ mod end;
 mod events;
 pub mod manager;
 pub mod market;
+mod openapi;
 mod operations;
 mod remote;
 mod shop;
@@ -95,7 +96,9 @@ impl Serving {
     }
 
     pub fn ask(&self, method: &str, path: &str, more: &str, body: &[u8]) -> Reply {
-        Reply::read(self.send(method, path, more, body))
+        let reply = Reply::read(self.send(method, path, more, body));
+        openapi::assert_documented(method, path, &reply);
+        reply
     }
 
     /// As whoever has this token.

@@ -271,7 +271,7 @@ pub async fn admit(State(app): State<App>, path: Option<MatchedPath>, request: R
     };
     let of_app = named_app(&mut parts, &app).await;
     let needed = needed(&parts.method, route);
-    if !caller.is_anybody && !needed.is_met(&caller, of_app) {
+    if !caller.is_anybody && !needed.is_met(&caller, of_app.as_ref()) {
         return Refusal::OtherScope.into_response();
     }
     parts.extensions.insert(caller.clone());
@@ -361,16 +361,61 @@ fn needed(method: &Method, path: Option<&str>) -> Needed {
     }
 }
 
-impl Needed {
-    fn is_met(self, caller: &Caller, of_app: Option<Scope>) -> bool {
-        let seen = [Needed::Read, Needed::ReadOfApp, Needed::ReadMarket, Needed::Operations];
-        let reads = seen.contains(&self) && caller.has(&Scope::Read);
-        let asks = self == Needed::Operations && caller.token.scopes.iter().any(|scope| matches!(scope, Scope::App(_)));
-        let publishes = matches!(self, Needed::Publish | Needed::ReadMarket)
-            && caller.token.scopes.iter().any(|scope| matches!(scope, Scope::Publish(_)));
-        let is_of_app = matches!(self, Needed::App | Needed::ReadOfApp) && of_app.is_some_and(|app| caller.has(&app));
-        reads || asks || publishes || is_of_app || caller.has(&Scope::Manage)
+/// What a token may be for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holder {
+    Read,
+    /// The app that the path names.
+    App,
+    /// Of any app.
+    AnyApp,
+    Publish,
+    Manage,
+}
+
+impl Holder {
+    fn is(self, caller: &Caller, of_app: Option<&Scope>) -> bool {
+        match self {
+            Holder::Read => caller.has(&Scope::Read),
+            Holder::App => of_app.is_some_and(|app| caller.has(app)),
+            Holder::AnyApp => caller.token.scopes.iter().any(|scope| matches!(scope, Scope::App(_))),
+            Holder::Publish => caller.token.scopes.iter().any(|scope| matches!(scope, Scope::Publish(_))),
+            Holder::Manage => caller.has(&Scope::Manage),
+        }
     }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Holder::Read => "read",
+            Holder::App | Holder::AnyApp => "app:NAME",
+            Holder::Publish => "publish:NAMESPACE",
+            Holder::Manage => "manage",
+        }
+    }
+}
+
+impl Needed {
+    /// Any of these.
+    const fn holders(self) -> &'static [Holder] {
+        match self {
+            Needed::Read => &[Holder::Read, Holder::Manage],
+            Needed::ReadOfApp => &[Holder::Read, Holder::App, Holder::Manage],
+            Needed::App => &[Holder::App, Holder::Manage],
+            Needed::Publish => &[Holder::Publish, Holder::Manage],
+            Needed::ReadMarket => &[Holder::Read, Holder::Publish, Holder::Manage],
+            Needed::Operations => &[Holder::Read, Holder::AnyApp, Holder::Manage],
+            Needed::Manage => &[Holder::Manage],
+        }
+    }
+
+    fn is_met(self, caller: &Caller, of_app: Option<&Scope>) -> bool {
+        self.holders().iter().any(|holder| holder.is(caller, of_app))
+    }
+}
+
+/// Any of which a token needs for a route.
+pub fn scopes(method: &Method, path: &str) -> Vec<&'static str> {
+    needed(method, Some(path)).holders().iter().map(|holder| holder.name()).collect()
 }
 
 #[cfg(test)]

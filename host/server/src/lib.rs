@@ -5,6 +5,7 @@
 
 mod body;
 mod clients;
+mod document;
 mod gate;
 mod health;
 mod listen;
@@ -25,13 +26,13 @@ use axum::Router;
 use axum::http::Method;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::get;
 use ipnet::IpNet;
 use lodger::Host;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tower_http::cors::CorsLayer;
 
+use crate::document::Routes;
 use crate::gate::Gate;
 pub use crate::gate::{NoOrigin, Origin};
 use crate::metrics::Metrics;
@@ -201,15 +202,16 @@ impl Server {
     }
 }
 
+/// What is answered without a token; what is put on record where it asks for that; and all else.
+fn routes() -> [Routes; 3] {
+    [health::routes().and(document::routes()), v1::routes(), metrics::routes().and(oakestra::routes())]
+}
+
 fn router(app: App) -> Router {
-    let open = Router::new()
-        .route("/healthz", get(health::alive))
-        .route("/readyz", get(health::ready))
-        .method_not_allowed_fallback(async || Refusal::MethodNotAllowed);
-    let closed = Router::new()
-        .route("/metrics", get(metrics::page))
-        .merge(v1::routes(&app))
-        .merge(oakestra::routes())
+    let [open, verbs, others] = routes();
+    let open = open.router().method_not_allowed_fallback(async || Refusal::MethodNotAllowed);
+    let closed = v1::on_record(verbs.router(), &app)
+        .merge(others.router())
         .fallback(async || Refusal::NoSuchRoute)
         .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
         .layer(from_fn_with_state(app.clone(), gate::admit));

@@ -11,6 +11,7 @@ use axum::response::Response;
 use lodger::CallRow;
 
 use crate::body::plain;
+use crate::document::{Routes, told};
 use crate::gate::Caller;
 use crate::problem::Problem;
 use crate::shared::App;
@@ -18,6 +19,11 @@ use crate::shared::App;
 const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Upper bounds of the buckets of a call's time, in seconds.
 const BUCKETS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 120.0];
+
+pub fn routes() -> Routes {
+    let told = told("metrics", "What was counted, and how things are, for Prometheus").answers_plain("text/plain");
+    Routes::new("server").get("/metrics", page, told)
+}
 
 /// What is counted as it happens. Its labels are names of addons, hooks and routes, of which there are few.
 pub struct Metrics {
@@ -101,7 +107,7 @@ impl Metrics {
     }
 }
 
-pub async fn page(State(app): State<App>, caller: Caller) -> Result<Response, Problem> {
+async fn page(State(app): State<App>, caller: Caller) -> Result<Response, Problem> {
     let (engines, services, data) = app
         .look(&caller, async |host| {
             Ok((host.engines_up().await?, host.service_states().await?, host.data_use().await?))

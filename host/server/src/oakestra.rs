@@ -7,11 +7,11 @@
 mod addons;
 mod marketplace;
 mod schema;
+pub mod shapes;
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::{FromRequestParts, Query, RawPathParams, Request};
 use axum::http::StatusCode;
@@ -19,12 +19,11 @@ use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::request::Parts;
 use axum::middleware::Next;
 use axum::response::Response;
-use axum::routing::{get, post};
 use serde_json::{Map, Value, json};
 
-use crate::body::{Given, JSON, read_json};
+use crate::body::{Given, JSON, PACKAGE, read_json};
+use crate::document::{Routes, told};
 use crate::problem::Problem;
-use crate::shared::App;
 
 pub const PREFIX: &str = "/api/";
 pub const MARKET: &str = "/api/v1/marketplace/addons";
@@ -34,24 +33,69 @@ const MANAGER: &str = "/api/v1/addons";
 /// In the documentation.
 const INSTALL_TOO: &str = "/api/addons/install";
 
-pub fn routes() -> Router<App> {
-    let mut routes = Router::new();
-    // A slash at the end makes no difference.
-    for base in [MARKET, MARKET_TOO] {
-        for end in ["", "/"] {
-            let all = get(marketplace::list).post(marketplace::publish);
-            let one = get(marketplace::one).delete(marketplace::delete);
-            routes = routes.route(&format!("{base}{end}"), all).route(&format!("{base}/{{entry}}{end}"), one);
-            routes = routes.route(&format!("{base}/{{entry}}/package{end}"), get(marketplace::package));
-        }
-    }
-    for end in ["", "/"] {
-        let all = get(addons::list).post(addons::install);
-        let one = get(addons::one).patch(addons::patch).delete(addons::delete);
-        routes = routes.route(&format!("{MANAGER}{end}"), all).route(&format!("{MANAGER}/{{installation}}{end}"), one);
-        routes = routes.route(&format!("{INSTALL_TOO}{end}"), post(addons::install));
-    }
-    routes
+pub fn routes() -> Routes {
+    let names = ["list_published", "publish", "published", "unpublish", "published_package"];
+    let too = ["list_published_too", "publish_too", "published_too", "unpublish_too", "published_package_too"];
+    market(MARKET, names).and(market(MARKET_TOO, too)).and(manager())
+}
+
+/// The operations of the second base have names of their own.
+fn market(base: &str, names: [&'static str; 5]) -> Routes {
+    let of_one = format!("{base}/{{entry}}");
+    let [list, publish, one, delete, package] = names;
+    Routes::with_slash("marketplace")
+        .get(base, marketplace::list, told(list, "What is approved").asks(shapes::search).answers(200, shapes::entries))
+        .post(
+            base,
+            marketplace::publish,
+            told(publish, "Publish a descriptor, or a package")
+                .takes(shapes::descriptor)
+                .takes_plain(PACKAGE)
+                .answers(201, shapes::entry),
+        )
+        .get(
+            &of_one,
+            marketplace::one,
+            told(one, "What was published, whatever its status").answers(200, shapes::entry),
+        )
+        .delete(&of_one, marketplace::delete, told(delete, "Delete what was published").answers_nothing())
+        .get(
+            &format!("{of_one}/package"),
+            marketplace::package,
+            told(package, "The package of what is approved").answers_plain(PACKAGE),
+        )
+}
+
+fn manager() -> Routes {
+    let of_one = format!("{MANAGER}/{{installation}}");
+    let install = |name| {
+        told(name, "Install and enable what was approved, with a grant that is accepted")
+            .takes(shapes::to_install)
+            .answers(201, shapes::installation)
+    };
+    Routes::with_slash("addons manager")
+        .get(
+            MANAGER,
+            addons::list,
+            told("list_installations", "What was installed").asks(shapes::filter).answers(200, shapes::installations),
+        )
+        .post(MANAGER, addons::install, install("install_published"))
+        .post(INSTALL_TOO, addons::install, install("install_published_too"))
+        .get(&of_one, addons::one, told("installation", "How what was installed is").answers(200, shapes::installation))
+        .patch(
+            &of_one,
+            addons::patch,
+            told("move_installation", "Start it again, or disable it")
+                .takes(shapes::to_move)
+                .answers(200, shapes::installation),
+        )
+        .delete(
+            &of_one,
+            addons::delete,
+            told("delete_installation", "Disable it; uninstall what is disabled, with its data")
+                .answers(200, shapes::installation)
+                .answers_nothing(),
+        )
 }
 
 /// Gives what is refused under [`PREFIX`] the shape of Oakestra's errors.

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use lodger::{Error, Grant, HookFailed};
 use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::ToSchema;
 
 pub const PROBLEM: &str = "application/problem+json";
 
@@ -86,7 +87,8 @@ impl Refusal {
     }
 }
 
-#[derive(Clone, Debug, Serialize)]
+/// Why something was refused
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
     r#type: String,
     title: String,
@@ -102,6 +104,7 @@ pub struct Problem {
     pub problems: Vec<lodger::Problem>,
     /// What would have to be accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Grant>)]
     pub grant: Option<Value>,
     /// What is wrong, in the shape of Oakestra's errors.
     #[serde(skip)]

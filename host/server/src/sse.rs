@@ -18,7 +18,7 @@ use crate::listen::told;
 use crate::problem::Refusal;
 use crate::shared::App;
 
-const KIND: &str = "text/event-stream";
+pub const KIND: &str = "text/event-stream";
 pub const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Proxies that gather answers are not to gather these.
 const UNBUFFERED: HeaderName = HeaderName::from_static("x-accel-buffering");

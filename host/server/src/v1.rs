@@ -10,11 +10,16 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post, put};
+use lodger::{
+    Added, AddonDetails, AddonInfo, CallRow, Finding, Grant, Installed, LogLine, Moved, Operation, Removed, Repair,
+    Resource, ResourceNow, ServiceLog, Settings, Streamed, Uninstalled, VersionNow,
+};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
-pub use self::operations::{APPLIED, KEY, PREFER};
-use crate::body;
+pub use self::operations::{APPLIED, KEY, PREFER, is_verb};
+use crate::body::{self, PACKAGE, STREAM};
+use crate::document::{Routes, fields_of, list_of, map_of, one, page_of, told};
 use crate::problem::{Problem, Refusal};
 use crate::shared::App;
 
@@ -24,42 +29,233 @@ const PAGE: u32 = 100;
 
 pub type Answer = Result<Response, Problem>;
 
-pub fn routes(app: &App) -> Router<App> {
-    const ADDON: &str = "/v1/addons/{namespace}/{name}";
-    const OF_APP: &str = "/v1/apps/{app}/addons/{namespace}/{name}";
-    let of_addon = |path: &str| format!("{ADDON}{path}");
-    let of_app = |path: &str| format!("{OF_APP}{path}");
-    Router::new()
-        .route("/v1/addons", get(addons::list).post(addons::install))
-        .route(ADDON, get(addons::details).delete(addons::uninstall))
-        .route(&of_addon("/grant"), get(addons::grant))
-        .route(&of_addon("/calls"), get(addons::calls))
-        .route(&of_addon("/logs"), get(addons::logs))
-        .route(&of_addon("/services/{service}/logs"), get(addons::service_logs))
-        .route(&of_addon("/enable"), post(addons::enable))
-        .route(&of_addon("/disable"), post(addons::disable))
-        .route(&of_addon("/upgrade"), post(addons::upgrade))
-        .route(&of_addon("/rollback"), post(addons::rollback))
-        .route(&of_addon("/reconcile"), post(addons::reconcile))
-        .route(&of_addon("/settings"), put(addons::set))
-        .route("/v1/calls", get(addons::all_calls))
-        .route("/v1/doctor", get(addons::doctor))
-        .route("/v1/reconcile", post(addons::reconcile_all))
-        .route("/v1/events", get(events::log))
-        .route("/v1/operations", get(operations::list))
-        .route("/v1/operations/{operation}", get(operations::one))
-        .route("/v1/operations/{operation}/events", get(operations::progress))
-        .route("/v1/apps", get(apps::list))
-        .route("/v1/apps/{app}", get(apps::resources))
-        .route("/v1/apps/{app}/env", get(apps::env))
-        .route(OF_APP, put(apps::add).merge(delete(apps::remove)))
-        .route(&of_app("/url"), get(apps::url))
-        .route(&of_app("/plan"), post(apps::plan))
-        .route(&of_app("/suspend"), post(apps::suspend))
-        .route(&of_app("/resume"), post(apps::resume))
-        .route(&of_app("/dump"), get(streams::dump))
-        .route(&of_app("/restore"), put(streams::restore))
-        .route_layer(from_fn_with_state(app.clone(), operations::record))
+const ADDON: &str = "/v1/addons/{namespace}/{name}";
+const OF_APP: &str = "/v1/apps/{app}/addons/{namespace}/{name}";
+
+pub fn routes() -> Routes {
+    on_addons().and(on_apps()).and(on_all()).and(on_operations())
+}
+
+/// The same, put on record where it asks for that.
+pub fn on_record(routes: Router<App>, app: &App) -> Router<App> {
+    routes.route_layer(from_fn_with_state(app.clone(), operations::record))
+}
+
+fn on_addons() -> Routes {
+    let of = |path: &str| format!("{ADDON}{path}");
+    Routes::new("addons")
+        .get("/v1/addons", addons::list, told("list_addons", "What is installed").answers(200, list_of::<AddonInfo>))
+        .post(
+            "/v1/addons",
+            addons::install,
+            told("install_addon", "Install a package, as `lodger pack` makes it, with a grant that is accepted")
+                .asks(fields_of::<addons::Accept>)
+                .takes_plain(PACKAGE)
+                .answers(200, one::<Installed>)
+                .answers(201, one::<Installed>),
+        )
+        .get(ADDON, addons::details, told("addon", "All that is known of an addon").answers(200, one::<AddonDetails>))
+        .delete(
+            ADDON,
+            addons::uninstall,
+            told("uninstall_addon", "Uninstall an addon")
+                .takes(one::<addons::KeepData>)
+                .answers(200, one::<Uninstalled>),
+        )
+        .get(&of("/grant"), addons::grant, told("addon_grant", "What an addon may touch").answers(200, one::<Grant>))
+        .get(
+            &of("/calls"),
+            addons::calls,
+            told("addon_calls", "The record of its calls, the newest first")
+                .asks(fields_of::<WhichPage>)
+                .answers(200, page_of::<CallRow>),
+        )
+        .get(
+            &of("/logs"),
+            addons::logs,
+            told("addon_logs", "What its calls have said, the oldest first; a page is of so many calls")
+                .asks(fields_of::<WhichPage>)
+                .answers(200, page_of::<LogLine>),
+        )
+        .get(
+            &of("/services/{service}/logs"),
+            addons::service_logs,
+            told("service_logs", "The end of what a service has written, by its instances")
+                .answers(200, list_of::<ServiceLog>)
+                .reaches_out(),
+        )
+        .post(
+            &of("/enable"),
+            addons::enable,
+            told("enable_addon", "Enable an addon, with what it needs")
+                .takes(one::<addons::Nothing>)
+                .answers(200, one::<Moved>),
+        )
+        .post(
+            &of("/disable"),
+            addons::disable,
+            told("disable_addon", "Disable an addon; with `force` also those that need it")
+                .takes(one::<addons::Force>)
+                .answers(200, one::<Moved>),
+        )
+        .post(
+            &of("/upgrade"),
+            addons::upgrade,
+            told("upgrade_addon", "Upgrade an addon to the version of a package")
+                .asks(fields_of::<addons::Accept>)
+                .takes_plain(PACKAGE)
+                .answers(200, one::<VersionNow>),
+        )
+        .post(
+            &of("/rollback"),
+            addons::rollback,
+            told("roll_back_addon", "Go back to the version before, with what it had then")
+                .takes(one::<addons::Force>)
+                .answers(200, one::<VersionNow>),
+        )
+        .post(
+            &of("/reconcile"),
+            addons::reconcile,
+            told("reconcile_addon", "Finish what was cut off, and mend its services")
+                .takes(one::<addons::Retry>)
+                .answers(200, list_of::<Repair>),
+        )
+        .put(
+            &of("/settings"),
+            addons::set,
+            told("set_addon", "Change settings, by their names; `null` goes back to the default")
+                .takes(|_| map_of(&serde_json::json!({ "type": ["string", "null"] })))
+                .answers(200, one::<Settings>),
+        )
+}
+
+fn on_apps() -> Routes {
+    let of = |path: &str| format!("{OF_APP}{path}");
+    Routes::new("apps")
+        .get(
+            "/v1/apps",
+            apps::list,
+            told("list_apps", "Every app, with what it has")
+                .answers(200, |schemas| map_of(&list_of::<Resource>(schemas))),
+        )
+        .get("/v1/apps/{app}", apps::resources, told("app", "What an app has").answers(200, list_of::<Resource>))
+        .get(
+            "/v1/apps/{app}/env",
+            apps::env,
+            told("app_env", "Its variables; with `partial` those that there are, whichever hooks fail")
+                .asks(fields_of::<apps::Partial>)
+                .answers(200, |_| map_of(&serde_json::json!({ "type": "string" })))
+                .reaches_out(),
+        )
+        .put(
+            OF_APP,
+            apps::add,
+            told("add_to_app", "Add an addon to an app")
+                .takes(one::<apps::ToAdd>)
+                .answers(200, one::<Added>)
+                .answers(201, one::<Added>),
+        )
+        .delete(
+            OF_APP,
+            apps::remove,
+            told("remove_from_app", "Remove an addon from an app")
+                .takes(one::<apps::ToRemove>)
+                .answers(200, one::<Removed>),
+        )
+        .get(
+            &of("/url"),
+            apps::url,
+            told("app_url", "Where the app reaches it")
+                .asks(fields_of::<apps::Which>)
+                .answers(200, one::<apps::Url>)
+                .reaches_out(),
+        )
+        .post(
+            &of("/plan"),
+            apps::plan,
+            told("change_plan", "Move what the app has to another plan")
+                .takes(one::<apps::ToPlan>)
+                .answers(200, one::<ResourceNow>),
+        )
+        .post(
+            &of("/suspend"),
+            apps::suspend,
+            told("suspend", "Withhold what the app has").takes(one::<apps::Which>).answers(200, one::<ResourceNow>),
+        )
+        .post(
+            &of("/resume"),
+            apps::resume,
+            told("resume", "Give back what was withheld").takes(one::<apps::Which>).answers(200, one::<ResourceNow>),
+        )
+        .get(
+            &of("/dump"),
+            streams::dump,
+            told("dump", "What the app has, as one stream. One that has no end is no dump")
+                .asks(fields_of::<apps::Which>)
+                .answers_plain(STREAM)
+                .reaches_out(),
+        )
+        .put(
+            &of("/restore"),
+            streams::restore,
+            told("restore", "Restore a dump")
+                .asks(fields_of::<apps::Which>)
+                .takes_plain(STREAM)
+                .answers(200, one::<Streamed>),
+        )
+}
+
+fn on_operations() -> Routes {
+    Routes::new("operations")
+        .get(
+            "/v1/operations",
+            operations::list,
+            told("list_operations", "Requests on record, the newest first")
+                .asks(fields_of::<WhichPage>)
+                .answers(200, page_of::<Operation>),
+        )
+        .get(
+            "/v1/operations/{operation}",
+            operations::one,
+            told("operation", "What has become of a request").answers(200, one::<Operation>),
+        )
+        .get(
+            "/v1/operations/{operation}/events",
+            operations::progress,
+            told("operation_events", "How far a request comes, as it does: `step`, `percent`, and `end`")
+                .answers_events(),
+        )
+        .get(
+            "/v1/events",
+            events::log,
+            told("events", "What happens, as it does; or page by page, to whoever accepts JSON")
+                .asks(fields_of::<events::WhichEvents>)
+                .answers(200, one::<events::EventPage>)
+                .answers_events(),
+        )
+}
+
+fn on_all() -> Routes {
+    Routes::new("host")
+        .get(
+            "/v1/calls",
+            addons::all_calls,
+            told("calls", "The record of all calls, the newest first")
+                .asks(fields_of::<WhichPage>)
+                .answers(200, page_of::<CallRow>),
+        )
+        .get(
+            "/v1/doctor",
+            addons::doctor,
+            told("doctor", "What is not as it should be").answers(200, list_of::<Finding>).reaches_out(),
+        )
+        .post(
+            "/v1/reconcile",
+            addons::reconcile_all,
+            told("reconcile", "Finish what was cut off, and mend services")
+                .takes(one::<addons::Nothing>)
+                .answers(200, list_of::<Repair>),
+        )
 }
 
 pub fn json(status: StatusCode, value: &impl Serialize) -> Result<Response, Problem> {
@@ -84,13 +280,15 @@ struct Page<T> {
     next: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WhichPage {
     /// What `next` of the page before was.
     #[serde(default)]
     cursor: Option<String>,
+    /// How many are on it, at most.
     #[serde(default)]
+    #[schema(value_type = u64, maximum = 4_294_967_295_u64)]
     limit: Option<u32>,
 }
 

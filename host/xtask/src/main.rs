@@ -5,6 +5,7 @@ mod cargo;
 mod demo;
 mod engine;
 mod guests;
+mod openapi;
 mod test;
 
 use clap::Parser;
@@ -21,6 +22,9 @@ enum Task {
     Engine(engine::Engine),
     /// Build the guests, and leave each addon's component beside its addon.json
     Guests(guests::Guests),
+    /// Write host/server/openapi.json, the document of the HTTP API
+    #[command(name = "openapi")]
+    OpenApi(openapi::OpenApi),
     /// Measure hook calls beside bare wasmtime, bash and SQLite
     Bench(bench::Bench),
 }
@@ -31,6 +35,7 @@ fn main() -> anyhow::Result<()> {
         Task::Test(task) => task.run(),
         Task::Engine(task) => task.run(),
         Task::Guests(task) => task.run(),
+        Task::OpenApi(task) => task.run(),
         Task::Bench(task) => task.run(),
     }
 }

@@ -30,8 +30,8 @@ pub async fn one(State(app): State<App>, caller: Caller, OfId(id): OfId) -> Answ
 
 /// `{"marketplace_id": …}`; with `"grant": "sha256:…"` where its grant is not preapproved.
 pub async fn install(State(app): State<App>, caller: Caller, request: Request) -> Answer {
-    let asked = super::json_or_nothing(given(request.headers()), request).await?;
-    schema::texts(&asked, &["marketplace_id"], &["grant"]).map_err(Problem::of_fields)?;
+    let mut asked = super::json_or_nothing(given(request.headers()), request).await?;
+    schema::to_install(&mut asked).map_err(Problem::of_fields)?;
     let text = |name: &str| asked.get(name).and_then(Value::as_str).map(str::to_owned);
     // Who needs no token decides about no grant.
     let named = text("grant").filter(|_| !caller.is_anybody);
@@ -52,13 +52,13 @@ pub async fn install(State(app): State<App>, caller: Caller, request: Request) -
 /// `{"status": …}`: only transitions that somebody may ask for. What else is in it is nobody's to set.
 pub async fn patch(State(app): State<App>, caller: Caller, OfId(id): OfId, request: Request) -> Answer {
     let asked = super::json_or_nothing(given(request.headers()), request).await?;
-    let of = match &asked {
+    let mut of = match &asked {
         Value::Object(asked) => {
             json!(asked.get("status").map(|status| ("status", status)).into_iter().collect::<BTreeMap<_, _>>())
         }
         other => other.clone(),
     };
-    schema::texts(&of, &["status"], &[]).map_err(Problem::of_fields)?;
+    schema::to_move(&mut of).map_err(Problem::of_fields)?;
     let status = of.get("status").and_then(Value::as_str).unwrap_or_default();
     let wanted = Standing::ALL.into_iter().find(|standing| status == standing.name()).ok_or_else(|| {
         let known = Standing::ALL.map(Standing::name).join(", ");

@@ -14,8 +14,8 @@ enum Kind {
     Objects(&'static [Field]),
     /// The same, where a name alone is an object of that name.
     NamedObjects(&'static [Field]),
-    /// Not Oakestra's.
-    Ours,
+    /// Not Oakestra's, of these types: what is in it the library reads.
+    Ours(&'static [&'static str]),
 }
 
 struct Field {
@@ -44,13 +44,13 @@ const DESCRIPTOR: &[Field] = &[
     field("display_name", Kind::Text),
     field("component", Kind::Text),
     field("replaces", Kind::Text),
-    field("config_vars", Kind::Ours),
-    field("plans", Kind::Ours),
-    field("settings", Kind::Ours),
-    field("capabilities", Kind::Ours),
-    field("limits", Kind::Ours),
-    field("provider", Kind::Ours),
-    field("depends", Kind::Ours),
+    field("config_vars", Kind::Ours(&["array", "null"])),
+    field("plans", Kind::Ours(&["array"])),
+    field("settings", Kind::Ours(&["object"])),
+    field("capabilities", Kind::Ours(&["object"])),
+    field("limits", Kind::Ours(&["object"])),
+    field("provider", Kind::Ours(&["object"])),
+    field("depends", Kind::Ours(&["array"])),
 ];
 
 const SERVICE: &[Field] = &[
@@ -64,11 +64,11 @@ const SERVICE: &[Field] = &[
     field("labels", Kind::Pairs),
     field("secret_files", Kind::Texts),
     field("start", Kind::Text),
-    field("ready", Kind::Ours),
-    field("egress", Kind::Ours),
-    field("writable_root", Kind::Ours),
-    field("capabilities", Kind::Ours),
-    field("limits", Kind::Ours),
+    field("ready", Kind::Ours(&["object", "null"])),
+    field("egress", Kind::Ours(&["boolean"])),
+    field("writable_root", Kind::Ours(&["boolean"])),
+    field("capabilities", Kind::Ours(&["array", "null"])),
+    field("limits", Kind::Ours(&["object"])),
 ];
 
 const VOLUME: &[Field] = &[
@@ -85,6 +85,10 @@ const NETWORK: &[Field] = &[
     field("enable_ipv6", Kind::Flag),
 ];
 
+const TO_INSTALL: &[Field] = &[needed("marketplace_id", Kind::Text), field("grant", Kind::Text)];
+
+const TO_MOVE: &[Field] = &[needed("status", Kind::Text)];
+
 /// What counts as yes and as no.
 const YES: [&str; 14] = ["t", "T", "true", "True", "TRUE", "on", "On", "ON", "y", "Y", "yes", "Yes", "YES", "1"];
 const NO: [&str; 14] = ["f", "F", "false", "False", "FALSE", "off", "Off", "OFF", "n", "N", "no", "No", "NO", "0"];
@@ -99,19 +103,13 @@ pub fn descriptor(value: &mut Value) -> Result<(), Value> {
     wrong.map_or(Ok(()), Err)
 }
 
-/// Checks that there are these texts and nothing else.
-pub fn texts(value: &Value, required: &[&str], optional: &[&str]) -> Result<(), Value> {
-    let Some(given) = value.as_object() else { return Err(invalid_type()) };
-    let mut errors = Map::new();
-    for name in required.iter().filter(|name| !given.contains_key(**name)) {
-        errors.insert((*name).to_owned(), json!([MISSING]));
-    }
-    for (name, value) in given {
-        let known = required.contains(&name.as_str()) || optional.contains(&name.as_str());
-        let wrong = if known { one(&mut value.clone(), &Kind::Text) } else { Some(json!([UNKNOWN])) };
-        errors.extend(wrong.map(|wrong| (lodger::text::shown(name, 60), wrong)));
-    }
-    if errors.is_empty() { Ok(()) } else { Err(Value::Object(errors)) }
+/// Checks what is asked of the addons manager.
+pub fn to_install(value: &mut Value) -> Result<(), Value> {
+    object(value, TO_INSTALL).map_or(Ok(()), Err)
+}
+
+pub fn to_move(value: &mut Value) -> Result<(), Value> {
+    object(value, TO_MOVE).map_or(Ok(()), Err)
 }
 
 const MISSING: &str = "Missing data for required field.";
@@ -140,7 +138,7 @@ fn object(value: &mut Value, fields: &[Field]) -> Option<Value> {
 fn one(value: &mut Value, kind: &Kind) -> Option<Value> {
     let wrong = |message: &str| Some(json!([message]));
     match (kind, &mut *value) {
-        (Kind::Ours, _) => None,
+        (Kind::Ours(_), _) => None,
         (_, Value::Null) => wrong("Field may not be null."),
         (Kind::Text | Kind::Command, Value::String(_)) => None,
         (Kind::Command, Value::Array(words)) if words.iter().all(Value::is_string) => None,
@@ -166,6 +164,42 @@ fn one(value: &mut Value, kind: &Kind) -> Option<Value> {
             (!errors.is_empty()).then_some(Value::Object(errors))
         }
         (Kind::Pairs, _) => wrong("Not a valid mapping type."),
+    }
+}
+
+/// The same as a JSON schema, for the document of the API.
+pub fn of_descriptor() -> Value {
+    written(DESCRIPTOR)
+}
+
+pub fn of_installing() -> Value {
+    written(TO_INSTALL)
+}
+
+fn written(fields: &[Field]) -> Value {
+    let properties: Map<String, Value> =
+        fields.iter().map(|field| (field.name.to_owned(), field.kind.written())).collect();
+    let required: Vec<&str> = fields.iter().filter(|field| field.required).map(|field| field.name).collect();
+    json!({ "type": "object", "required": required, "properties": properties, "additionalProperties": false })
+}
+
+impl Kind {
+    fn written(&self) -> Value {
+        let text = || json!({ "type": "string" });
+        match self {
+            Kind::Text => text(),
+            Kind::Command => json!({ "type": ["string", "array"], "items": text() }),
+            Kind::Flag => {
+                let texts = YES.into_iter().chain(NO).collect::<Vec<_>>().join("|");
+                let text = json!({ "type": "string", "pattern": format!("^({texts})$") });
+                json!({ "anyOf": [{ "type": "boolean" }, text, { "type": "integer", "enum": [0, 1] }] })
+            }
+            Kind::Texts => json!({ "type": "array", "items": text() }),
+            Kind::Pairs => json!({ "type": "object", "additionalProperties": text() }),
+            Kind::Objects(fields) => json!({ "type": "array", "items": written(fields) }),
+            Kind::NamedObjects(fields) => json!({ "type": "array", "items": { "anyOf": [text(), written(fields)] } }),
+            Kind::Ours(types) => json!({ "type": types, "items": {}, "description": "As in `addon.json`" }),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use axum::extract::State;
 use lodger::{AddonId, CallRow, Error, Grant, Host, Incoming, Moved, Repair, Settings, Uninstalled, VersionNow};
 use serde::Deserialize;
+use utoipa::ToSchema;
 
 use super::{Answer, Page, WhichPage, made, ok};
 use crate::body::{Archive, Asked, Json, OfAddon, OfService};
@@ -15,31 +16,30 @@ use crate::shared::App;
 /// Calls whose logs are on one page: each may have said much.
 const LOGS_MAX: u32 = 100;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Accept {
     /// The digest of the grant that is accepted.
     accept_grant: Option<String>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields, default)]
-#[derive(Default)]
 pub struct Force {
     force: bool,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeepData {
     keep_data: bool,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
     retry: bool,

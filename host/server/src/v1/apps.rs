@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use axum::extract::State;
 use lodger::{Add, HookFailed, Id, Outcome, Removed};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::operations::Kept;
 use super::{Answer, made, ok};
@@ -13,15 +14,16 @@ use crate::body::{Asked, Json, OfAddon, OfApp};
 use crate::gate::Caller;
 use crate::shared::App;
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ToAdd {
     alias: Option<Id>,
     plan: Option<String>,
+    /// 32 of them, names of 128 bytes, values of 4096, at most.
     options: BTreeMap<String, String>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ToRemove {
     alias: Option<Id>,
@@ -29,13 +31,13 @@ pub struct ToRemove {
 }
 
 /// Which of several, where the app has the addon more than once.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Which {
     pub alias: Option<Id>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ToPlan {
     plan: String,
@@ -43,10 +45,15 @@ pub struct ToPlan {
     alias: Option<Id>,
 }
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Partial {
     partial: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct Url {
+    url: String,
 }
 
 pub async fn list(State(app): State<App>, caller: Caller) -> Answer {
@@ -77,7 +84,7 @@ pub async fn url(
         Outcome::Completed(url) => Ok(url),
         other => Err(HookFailed::of(&addon, "url", &other).into()),
     });
-    ok(&json!({ "url": url.await? }))
+    ok(&Url { url: url.await? })
 }
 
 pub async fn add(

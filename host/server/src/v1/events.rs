@@ -9,6 +9,7 @@ use futures_util::stream::unfold;
 use lodger::{EventInfo, EventsAfter};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::{Answer, PAGE, PAGE_MAX, ok};
 use crate::body::{Asked, JSON};
@@ -22,18 +23,19 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Events that are read at a time.
 const AT_A_TIME: u32 = 100;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WhichEvents {
     /// The number of the event after which to begin; as a cursor, what `next` of the page before was.
     #[serde(default, alias = "cursor")]
     after: Option<u64>,
     #[serde(default)]
+    #[schema(value_type = u64, maximum = 4_294_967_295_u64)]
     limit: Option<u32>,
 }
 
 /// A part of the log, the oldest first. `next` is there as long as anything came, so that what is new can be asked for.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 pub struct EventPage {
     items: Vec<EventInfo>,
     next: Option<String>,

@@ -252,6 +252,11 @@ async fn with_values(app: &App, caller: &Caller, answer: &str) -> Result<String,
     Ok(Value::Object(whole).to_string())
 }
 
+/// Whether requests of a route may be put on record.
+pub fn is_verb(method: &Method, route: &str) -> bool {
+    route.starts_with("/v1/") && verb(method, route).is_some()
+}
+
 /// What a request is on the command line. `None`: it changes nothing, or streams.
 fn verb<'a>(method: &Method, route: &'a str) -> Option<&'a str> {
     let end = route.rsplit('/').next().unwrap_or_default();
