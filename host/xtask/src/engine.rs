@@ -127,7 +127,7 @@ fn listed(packages: &BTreeSet<&str>) -> String {
 }
 
 #[expect(clippy::print_stdout, reason = "the machine is changed")]
-fn install_packages(packages: &BTreeSet<&str>) -> anyhow::Result<()> {
+pub(crate) fn install_packages(packages: &BTreeSet<&str>) -> anyhow::Result<()> {
     must_be_root()?;
     println!("installing {} from Debian's packages", listed(packages));
     let slash = Path::new("/");
@@ -147,7 +147,7 @@ fn install_packages(packages: &BTreeSet<&str>) -> anyhow::Result<()> {
 
 fn must_be_root() -> anyhow::Result<()> {
     if output(command("id", Path::new("/")).arg("--user"))?.trim() != "0" {
-        bail!("installing and starting a container engine takes root");
+        bail!("installing packages and starting a container engine takes root");
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ mod engine;
 mod guests;
 mod openapi;
 mod test;
+mod tester;
 
 use clap::Parser;
 
@@ -20,6 +21,8 @@ enum Task {
     Test(test::Test),
     /// Install and start a container engine, and make the images the tests use
     Engine(engine::Engine),
+    /// Install Schemathesis, which tries the HTTP API against its document
+    Tester(tester::Tester),
     /// Build the guests, and leave each addon's component beside its addon.json
     Guests(guests::Guests),
     /// Write host/server/openapi.json, the document of the HTTP API
@@ -34,6 +37,7 @@ fn main() -> anyhow::Result<()> {
         Task::Demo(task) => task.run(),
         Task::Test(task) => task.run(),
         Task::Engine(task) => task.run(),
+        Task::Tester(task) => task.run(),
         Task::Guests(task) => task.run(),
         Task::OpenApi(task) => task.run(),
         Task::Bench(task) => task.run(),
