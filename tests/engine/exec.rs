@@ -51,7 +51,9 @@ pub async fn input_is_given(bench: &Bench) {
     // One that reads nothing ends all the same, also when there is more to read than fits anywhere.
     let exec = Exec { stdin: vec![b'x'; 4 << 20], ..shell("echo done") };
     let done = bench.engine.exec(&name, &exec).await.unwrap();
-    assert_eq!((done.exit_code, &*done.stdout), (Some(0), &b"done\n"[..]));
+    assert_eq!(done.exit_code, Some(0));
+    // Podman breaks off with what it has not passed on yet, which is told.
+    assert!(done.stdout == b"done\n" || done.truncated, "{done:?}");
     // Without input there is none to wait for.
     assert_eq!(bench.says(&name, "cat").await, "");
 }

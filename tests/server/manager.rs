@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::market::{MARKET, package, publish, refused, reviewed};
 use super::{Serving, token};
-use crate::support::{Lab, component, probe_manifest, until};
+use crate::support::{Lab, addon, component, probe_manifest, until};
 
 const ADDONS: &str = "/api/v1/addons";
 
@@ -235,6 +235,52 @@ fn nothing_is_lost_where_the_server_is_killed() {
         let end = settled(&server, &installed[0]["_id"]);
         assert_eq!(end["status"], "active", "{point}: {end}");
         assert_eq!(server.get(MARKET).is(200).json().as_array().unwrap().len(), 1, "{point}");
+        if all {
+            break;
+        }
+    }
+    assert!(killed > 3, "{killed}");
+}
+
+/// As far as the server lives: disabled, uninstalled, and no longer published.
+fn taken_away(server: &Serving, id: &Value, entry: &Value) -> Option<()> {
+    let delete = |path: &str| Some(server.try_ask("DELETE", path, "Content-Type: application/json\r\n", b"{}")?.status);
+    loop {
+        match delete(&path(id))? {
+            // It is being disabled.
+            200 => {}
+            status => break assert!([204, 404].contains(&status), "{status}"),
+        }
+    }
+    let status = delete(&format!("{MARKET}/{}", entry.as_str().unwrap()))?;
+    assert!([204, 404].contains(&status), "{status}");
+    Some(())
+}
+
+#[test]
+fn nothing_is_left_where_the_server_is_killed_while_it_takes_away() {
+    let mut killed = 0;
+    for point in (1..200).step_by(3) {
+        let lab = Lab::new();
+        let bytes = package(&lab, |_| ());
+        let server = Serving::start(&lab);
+        published_and_installed(&server, &bytes).unwrap();
+        let installed = server.get(ADDONS).is(200).json()[0].clone();
+        let (id, entry) = (&installed["_id"], &installed["marketplace_id"]);
+        drop(server);
+        let server = Serving::try_start(&lab, &[], &[("LODGER_KILL_AT", &point.to_string())]);
+        let all = server.as_ref().is_some_and(|server| taken_away(server, id, entry).is_some());
+        drop(server);
+        killed += usize::from(!all);
+
+        let server = Serving::start(&lab);
+        taken_away(&server, id, entry).unwrap();
+        for path in [ADDONS, MARKET, "/v1/addons"] {
+            assert_eq!(server.get(path).is(200).json(), json!([]), "{point}: {path}");
+        }
+        assert!(!lab.data(&addon("good/probe")).exists(), "{point}");
+        // The very same may come again.
+        published_and_installed(&server, &bytes).unwrap();
         if all {
             break;
         }
