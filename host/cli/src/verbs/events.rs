@@ -5,7 +5,9 @@ use lodger::Delivery;
 use crate::context::Context;
 use crate::output;
 
-/// Show the newest events that an addon listens to, and whether it was told
+/// Show the newest events, and which addons were told
+///
+/// Kept is what an addon listens to, or everything once somebody has asked a server for `/v1/events`.
 #[derive(clap::Args)]
 pub struct Events {
     /// At most this many
