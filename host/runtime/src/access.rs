@@ -149,16 +149,16 @@ impl Host {
     pub fn claimed_token(&self, presented: &str) -> Result<Option<Claim>> {
         let parts = presented.strip_prefix(PREFIX).and_then(|rest| rest.split_once('_'));
         let Some((id, secret)) = parts.filter(|(id, _)| id.len() == 2 * ID_BYTES) else { return Ok(None) };
-        let known = match self.tokens.get(id, self.store.mark()) {
+        // From before the look: a token that is revoked meanwhile is not remembered.
+        let mark = self.store.mark();
+        let known = match self.tokens.get(id, mark) {
             Some(known) => Some(known),
-            None => self.look_up(id)?,
+            None => self.look_up(id, mark)?,
         };
         Ok(known.map(|(token, hash)| Claim { token, hash, presented: blake3::hash(secret.as_bytes()) }))
     }
 
-    fn look_up(&self, id: &str) -> Result<Option<Kept>> {
-        // From before the look: a token that is revoked meanwhile is not remembered.
-        let mark = self.store.mark();
+    fn look_up(&self, id: &str, mark: Option<Mark>) -> Result<Option<Kept>> {
         let Some((token, hash)) = self.store.token(id)? else { return Ok(None) };
         let kept = (Arc::new(token), blake3::Hash::from_bytes(hash));
         self.tokens.put(id, kept.clone(), mark);

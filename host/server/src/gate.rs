@@ -129,7 +129,7 @@ impl Caller {
 
     /// Whether it may publish addons of this namespace.
     pub fn publishes(&self, namespace: &Id) -> bool {
-        self.is_anybody || self.has(&Scope::Manage) || self.has(&Scope::Publish(namespace.clone()))
+        self.is_anybody || self.manages() || self.has(&Scope::Publish(namespace.clone()))
     }
 
     /// Whether it may see what is shown to nobody else.
@@ -139,7 +139,7 @@ impl Caller {
 
     /// Whose operations it sees: its own. `None`: everybody's.
     pub fn sees_only(&self) -> Option<String> {
-        let all = self.has(&Scope::Read) || self.has(&Scope::Manage);
+        let all = self.has(&Scope::Read) || self.manages();
         (!all).then(|| self.actor())
     }
 

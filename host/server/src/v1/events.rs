@@ -85,7 +85,7 @@ fn wants_a_page(headers: &HeaderMap) -> bool {
     let accepted =
         headers.get_all(ACCEPT).iter().filter_map(|line| line.to_str().ok()).flat_map(|line| line.split(','));
     let mut kinds = accepted.map(|kind| kind.split(';').next().unwrap_or_default().trim());
-    let first = kinds.find(|kind| [JSON, "text/event-stream"].iter().any(|known| kind.eq_ignore_ascii_case(known)));
+    let first = kinds.find(|kind| [JSON, sse::KIND].iter().any(|known| kind.eq_ignore_ascii_case(known)));
     first.is_some_and(|first| first.eq_ignore_ascii_case(JSON))
 }
 
