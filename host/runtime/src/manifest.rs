@@ -17,6 +17,7 @@ use crate::id::{AddonId, Id};
 use crate::limits::Limit;
 use crate::outbound::Destination;
 
+pub(crate) use raw::{Map, document};
 pub use services::{Probe, SECRETS_DIR, Service, StartMode};
 pub(crate) use services::{file_variable, is_mount_point, secret_file};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 
 use super::{BYTES_MAX, Problem};
 use crate::text::shown;
@@ -278,6 +278,11 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Map<V> {
 }
 
 pub(super) fn read(bytes: &[u8]) -> Result<Raw, Problem> {
+    document(bytes)
+}
+
+/// One JSON value of a manifest's size and nothing after it.
+pub(crate) fn document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let whole = |message: String| Problem { path: ".".to_owned(), message, hint: None };
     if bytes.len() > BYTES_MAX {
         return Err(whole(format!("{} bytes; at most {BYTES_MAX} are read", bytes.len())));

@@ -1,0 +1,52 @@
+//! Add-on providers as Scalingo and Heroku know them: what they are called, asked and answer.
+//!
+//! A *platform* is Scalingo or Heroku, or who speaks as they do; a *provider* answers it. The *provider manifest* is the JSON
+//! file that a provider hands to a platform: [`ProviderManifest`]. Each side takes what the other says as hostile.
+
+mod manifest;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+pub use manifest::{At, ManifestReview, ProviderManifest, ProviderPlan};
+
+/// How a platform and a provider speak to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
+#[serde(rename_all = "lowercase")]
+pub enum Dialect {
+    Scalingo,
+    Heroku,
+}
+
+/// The text names no dialect.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` is no dialect: there are scalingo and heroku", crate::text::shown(.0, 60))]
+pub struct NotADialect(String);
+
+impl Dialect {
+    pub const ALL: [Dialect; 2] = [Dialect::Scalingo, Dialect::Heroku];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Dialect::Scalingo => "scalingo",
+            Dialect::Heroku => "heroku",
+        }
+    }
+}
+
+impl fmt::Display for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Dialect {
+    type Err = NotADialect;
+
+    fn from_str(text: &str) -> Result<Dialect, NotADialect> {
+        Dialect::ALL.into_iter().find(|dialect| dialect.as_str() == text).ok_or_else(|| NotADialect(text.to_owned()))
+    }
+}
