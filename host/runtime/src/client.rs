@@ -280,7 +280,7 @@ fn full(bytes: Bytes) -> Sent {
 }
 
 /// A text as a part of a path or of a query.
-fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for byte in text.bytes() {
         match byte {

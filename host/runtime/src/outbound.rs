@@ -49,6 +49,8 @@ pub(crate) enum DialError {
     Lookup { host: String, source: io::Error },
     #[error("the name `{host}` leads to {address}, which is {what}")]
     NotPublic { host: String, address: IpAddr, what: &'static str },
+    #[error("the name `{host}` leads to {address}, which is not this machine")]
+    NotThisMachine { host: String, address: IpAddr },
     #[error("`{to}` cannot be connected to")]
     Connect { to: String, source: io::Error },
     #[error("`{to}` does not prove who it is")]
@@ -166,6 +168,29 @@ pub(crate) async fn dial_for_operator(host: &str, port: u16) -> io::Result<TcpSt
     let stream = TcpStream::connect((host.trim_start_matches('[').trim_end_matches(']'), port)).await?;
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// A connection to this machine, under any name the operator has for it: every address the name leads to must be of the
+/// loopback, and what was looked at is what is dialled.
+pub(crate) async fn dial_this_machine(host: &str, port: u16, until: Instant) -> Result<TcpStream, DialError> {
+    let name = host.trim_start_matches('[').trim_end_matches(']');
+    let lost = |source| DialError::Lookup { host: host.to_owned(), source };
+    #[expect(clippy::disallowed_methods, reason = "the owner of looking up names")]
+    let found = within(until, host, tokio::net::lookup_host((name, port))).await?.map_err(lost)?;
+    let addresses: Vec<SocketAddr> = found.take(ADDRESSES_MAX).collect();
+    let elsewhere = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
+    if let Some(address) = addresses.iter().find(elsewhere) {
+        return Err(DialError::NotThisMachine { host: host.to_owned(), address: address.ip() });
+    }
+    let mut last = lost(io::ErrorKind::NotFound.into());
+    for address in addresses {
+        #[expect(clippy::disallowed_methods, reason = "the owner of dialling")]
+        match within(until, host, TcpStream::connect(address)).await? {
+            Ok(stream) => return Ok(stream),
+            Err(source) => last = DialError::Connect { to: address.to_string(), source },
+        }
+    }
+    Err(last)
 }
 
 async fn within<T>(until: Instant, to: &str, step: impl Future<Output = T>) -> Result<T, DialError> {

@@ -3,14 +3,26 @@
 //! A *platform* is Scalingo or Heroku, or who speaks as they do; a *provider* answers it. The *provider manifest* is the JSON
 //! file that a provider hands to a platform: [`ProviderManifest`]. Each side takes what the other says as hostile.
 
+mod answer;
+mod callback;
+mod client;
+mod error;
 mod manifest;
+mod request;
+pub(crate) mod sso;
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+pub use answer::{Deprovisioned, ProviderAnswer, ProviderChange, ProviderId, ProviderResource};
+pub use callback::{Callbacks, CalledBack};
+pub use client::{Ask, Credentials, PROVIDER_DEADLINE, ProviderClient, ProviderUrl, Sent};
+pub use error::ProviderError;
 pub use manifest::{At, ManifestReview, ProviderManifest, ProviderPlan};
+pub use request::{OauthGrant, PlanChange, Provision, utc};
+pub use sso::{SignOn, SignOnAt};
 
 /// How a platform and a provider speak to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

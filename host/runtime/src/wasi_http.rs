@@ -133,7 +133,7 @@ fn send(
         note(&log, &error);
         match error {
             DialError::Lookup { .. } => Error::DnsError { rcode: Some("name not found".to_owned()), info_code: None },
-            DialError::NotPublic { .. } => Error::DestinationIpProhibited,
+            DialError::NotPublic { .. } | DialError::NotThisMachine { .. } => Error::DestinationIpProhibited,
             DialError::Connect { .. } => Error::ConnectionRefused,
             DialError::Certificate { .. } => Error::TlsCertificateError,
             DialError::Tls { .. } => Error::TlsProtocolError,

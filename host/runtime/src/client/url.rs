@@ -40,20 +40,17 @@ impl ServerUrl {
     }
 
     /// As the header `Host` has it.
-    pub(super) fn authority(&self) -> &str {
+    pub(crate) fn authority(&self) -> &str {
         &self.authority
     }
 
     /// What stands before every path there.
-    pub(super) fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         &self.path
     }
-}
 
-impl FromStr for ServerUrl {
-    type Err = RemoteError;
-
-    fn from_str(text: &str) -> Result<ServerUrl, RemoteError> {
+    /// For whoever looks at what the name leads to before anything goes there in clear text.
+    pub(crate) fn anywhere(text: &str) -> Result<ServerUrl, RemoteError> {
         let wrong = |why| RemoteError::Url { why };
         let uri: Uri = text.trim().parse().map_err(|_| wrong("it is no URL"))?;
         let is_secure = match uri.scheme_str() {
@@ -79,13 +76,21 @@ impl FromStr for ServerUrl {
         if host.is_empty() {
             return Err(wrong("it names no host"));
         }
-        let url = ServerUrl {
+        Ok(ServerUrl {
             is_secure,
             host,
             port,
             authority: authority.as_str().to_ascii_lowercase(),
             path: uri.path().trim_end_matches('/').to_owned(),
-        };
+        })
+    }
+}
+
+impl FromStr for ServerUrl {
+    type Err = RemoteError;
+
+    fn from_str(text: &str) -> Result<ServerUrl, RemoteError> {
+        let url = ServerUrl::anywhere(text)?;
         if !url.is_secure && !is_this_machine(&url.host) {
             return Err(RemoteError::ClearText { server: url.to_string() });
         }

@@ -1,0 +1,126 @@
+//! What a platform asks of a provider, in the words of either dialect.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::Dialect;
+
+/// A resource to be made.
+#[derive(Clone, Debug)]
+pub struct Provision {
+    pub plan: String,
+    pub options: BTreeMap<String, String>,
+    pub app: String,
+    /// The platform's own name for the resource: asked again with the same, a provider makes nothing anew.
+    pub uuid: String,
+    pub region: String,
+    /// Where the provider tells that it has done what it took its time for. Heroku's dialect alone has it.
+    pub callback_url: Option<String>,
+    pub oauth_grant: Option<OauthGrant>,
+    /// What the logs of the app would come with, to a provider that wants them. Heroku's dialect alone has it.
+    pub log_drain_token: Option<String>,
+}
+
+/// A code that a provider exchanges for tokens at Heroku.
+#[derive(Clone, Debug)]
+pub struct OauthGrant {
+    pub code: String,
+    /// Seconds since 1970.
+    pub expires_at: i64,
+}
+
+/// A resource to be of another plan.
+#[derive(Clone, Debug)]
+pub struct PlanChange {
+    pub plan: String,
+    pub options: BTreeMap<String, String>,
+    pub app: String,
+    pub uuid: String,
+}
+
+impl Provision {
+    pub fn body(&self, dialect: Dialect) -> Value {
+        let Provision { plan, app, uuid, region, callback_url, log_drain_token, .. } = self;
+        match dialect {
+            // As Scalingo's tester sends it, where there are no options they are null.
+            Dialect::Scalingo => {
+                json!({ "app_id": app, "options": self.scalingo_options(), "plan": plan, "uuid": uuid })
+            }
+            Dialect::Heroku => {
+                let mut body = json!({
+                    "heroku_id": app,
+                    "plan": plan,
+                    "callback_url": callback_url,
+                    "logplex_token": null,
+                    "region": region,
+                    "options": self.options,
+                    "uuid": uuid,
+                    "name": format!("addon-{}", uuid.get(..8).unwrap_or(uuid)),
+                });
+                if let Some(grant) = &self.oauth_grant {
+                    body["oauth_grant"] = json!({
+                        "code": grant.code,
+                        "expires_at": utc(grant.expires_at),
+                        "type": "authorization_code",
+                    });
+                }
+                if let Some(token) = log_drain_token {
+                    body["log_drain_token"] = json!(token);
+                }
+                body
+            }
+        }
+    }
+
+    fn scalingo_options(&self) -> Option<&BTreeMap<String, String>> {
+        Some(&self.options).filter(|options| !options.is_empty())
+    }
+}
+
+impl PlanChange {
+    pub fn body(&self, dialect: Dialect) -> Value {
+        let PlanChange { plan, options, app, uuid } = self;
+        match dialect {
+            Dialect::Scalingo => {
+                json!({ "options": Some(options).filter(|options| !options.is_empty()), "plan": plan })
+            }
+            Dialect::Heroku => json!({ "plan": plan, "heroku_id": app, "uuid": uuid }),
+        }
+    }
+}
+
+/// `2026-11-22T00:32:26Z`.
+pub fn utc(seconds: i64) -> String {
+    let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Years begin in March, so that leap days end them; eras have 400 of them.
+    let from_march_0 = days + 719_468;
+    let (era, of_era) = (from_march_0.div_euclid(146_097), from_march_0.rem_euclid(146_097));
+    let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_others_write_them() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_262_304_000, "2010-01-01T00:00:00Z"),
+            (1_795_307_546, "2026-11-22T00:32:26Z"),
+            (4_107_542_399, "2100-02-28T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(utc(seconds), text);
+        }
+    }
+}
