@@ -180,8 +180,7 @@ impl Probe {
     }
 
     async fn add_as(&self, app: &str, alias: Option<&str>) -> Done<Resource> {
-        let add =
-            Add { app: id(app), addon: self.id.clone(), alias: alias.map(id), plan: None, options: Default::default() };
+        let add = Add { alias: alias.map(id), ..Add::new(id(app), self.id.clone()) };
         self.host.add(add).await.unwrap()
     }
 

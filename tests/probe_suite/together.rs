@@ -18,8 +18,7 @@ fn hostile_addons_at_work_take_nothing_from_a_good_one() {
             let package = lab.package(name, &probe_manifest(&name.replace('_', "-"), 2000), component(name));
             host.install(host.inspect(&package).await.unwrap(), false).await.unwrap();
         }
-        let add =
-            |app: &str| Add { app: id(app), addon: good.clone(), alias: None, plan: None, options: Default::default() };
+        let add = |app: &str| Add::new(id(app), good.clone());
         assert!(host.add(add("before")).await.unwrap().outcome.is_completed());
         let before = host.env(&id("before")).await.unwrap().variables;
 

@@ -39,6 +39,20 @@ pub enum Error {
     OperationRunning { operation: String },
     #[error("another request has come with this key, as operation `{operation}`")]
     OperationKeyReused { operation: String },
+    #[error("addon `{addon}` has not been ordered so by this platform")]
+    UnknownOrder { addon: AddonId },
+    #[error("what was ordered of addon `{addon}` is gone")]
+    OrderGone { addon: AddonId },
+    #[error("this uuid was ordered of addon `{addon}` for another app")]
+    OrderReused { addon: AddonId },
+    #[error("the order cannot be: {what}")]
+    InvalidOrder { addon: AddonId, what: String },
+    #[error("the hook `{hook}` of addon `{addon}` gave no values")]
+    OrderIncomplete { addon: AddonId, hook: &'static str },
+    #[error("what platforms prove themselves with to addon `{addon}` is set: `{setting}`")]
+    CredentialsSet { addon: AddonId, setting: &'static str },
+    #[error("where platforms reach this server is not known")]
+    NoPublicUrl,
     #[error("no resource has the key `{0}`")]
     UnknownKey(String),
     #[error("addon `{addon}` has no setting `{}`", shown(name, 60))]
@@ -241,6 +255,13 @@ impl Error {
             Error::InvalidScope(_) => ("invalid-scope", Invalid),
             Error::UnknownSetting { .. } => ("unknown-setting", NotFound),
             Error::SettingTooLong { .. } => ("setting-too-long", Invalid),
+            Error::UnknownOrder { .. } => ("unknown-order", NotFound),
+            Error::OrderGone { .. } => ("order-gone", NotFound),
+            Error::OrderReused { .. } => ("order-reused", Conflict),
+            Error::InvalidOrder { .. } => ("invalid-order", Invalid),
+            Error::OrderIncomplete { .. } => ("order-incomplete", Busy),
+            Error::CredentialsSet { .. } => ("credentials-set", Conflict),
+            Error::NoPublicUrl => ("no-public-url", Invalid),
             Error::UnknownPlan { .. } => ("unknown-plan", NotFound),
             Error::InvalidOption(_) => ("invalid-option", Invalid),
             Error::NotPermitted { .. } => ("not-permitted", Conflict),
@@ -383,6 +404,9 @@ impl Error {
                 format!("ask again when it has ended, which GET /v1/operations/{operation} tells")
             }
             Error::OperationKeyReused { .. } => "a key is for one request, and for asking the very same again".to_owned(),
+            Error::OrderIncomplete { addon, .. } => format!("`lodger calls {addon}` shows why"),
+            Error::CredentialsSet { addon, setting } => format!("`lodger set {addon} {setting}=-` sets another"),
+            Error::NoPublicUrl => "--url URL, or url under [platforms] in lodger.toml".to_owned(),
             Error::UnknownKey(_) => "`Host::add` makes resources".to_owned(),
             Error::UnknownSetting { known, .. } => format!("the manifest declares {}", list(known)),
             Error::UnknownPlan { known, .. } if known.is_empty() => "its manifest has no plans".to_owned(),

@@ -94,7 +94,10 @@ pub use outbound::{Destination, NotADestination, Pattern};
 pub use outcome::{BAD_ANSWER, BROKEN_STREAM, Outcome, Refused, Report};
 pub use package::{FILES as PACKAGE_FILES, Package, pack};
 pub use policy::{MarketplaceAt, PackageBounds, Policy};
-pub use provider::{Dialect, ProviderClient, ProviderError, ProviderManifest};
+pub use provider::{
+    Dashboard, Declined, Dialect, Order, OrderBegun, Ordered, ProviderClient, ProviderCredentials, ProviderError,
+    ProviderManifest, Session, SignOnClaim,
+};
 pub use resources::{Add, Env, EnvFailure, Resource};
 pub use sandbox::{Extension, Guest, ProgressEvent, ProgressSink};
 pub use services::Repair;

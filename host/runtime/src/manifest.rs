@@ -68,8 +68,8 @@ pub struct Manifest {
     pub limits: BTreeMap<Limit, u64>,
     pub deadlines_ms: BTreeMap<String, u64>,
     pub services: Vec<Service>,
-    pub regions: Vec<String>,
-    pub log_drain: bool,
+    /// What the manifests add that platforms know it by.
+    pub provider: Provider,
     /// What must be enabled before it.
     pub depends: Vec<Dependency>,
 }
@@ -105,6 +105,18 @@ pub struct Plan {
     pub price: f64,
     pub description: String,
     pub options: BTreeMap<String, String>,
+}
+
+/// What the manifests of Scalingo and Heroku add.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Provider {
+    pub regions: Vec<String>,
+    /// Apps' logs may be sent to it.
+    pub log_drain: bool,
+    pub logo_url: Option<String>,
+    pub short_description: Option<String>,
+    /// Its own page for who has it, at another origin: an `https` URL.
+    pub dashboard: Option<String>,
 }
 
 /// A value the operator supplies with `lodger set`.

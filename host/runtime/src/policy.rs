@@ -4,6 +4,7 @@
 //! a fallback: a policy that cannot be read keeps the host from opening.
 
 mod marketplace;
+mod platforms;
 mod replaceable;
 mod services;
 
@@ -20,6 +21,7 @@ use crate::limits::{DEADLINE_CEILING_MS, Limit, Limits};
 use crate::outbound::Pattern;
 
 pub use marketplace::MarketplaceAt;
+pub use platforms::PlatformPolicy;
 pub use replaceable::Replaceable;
 #[cfg(feature = "docker")]
 pub use services::Address;
@@ -68,6 +70,8 @@ pub struct Policy {
     pub preapproved: Vec<String>,
     /// Where addons are searched for and fetched by name.
     pub marketplace: Option<MarketplaceAt>,
+    /// Platforms that order from addons here.
+    pub platforms: PlatformPolicy,
     /// Lines of the file that are looser than the built-in default, for `doctor`.
     pub looser: Vec<String>,
 }
@@ -132,6 +136,7 @@ impl Default for Policy {
             replaceable: Vec::new(),
             preapproved: Vec::new(),
             marketplace: None,
+            platforms: PlatformPolicy::default(),
             looser: Vec::new(),
         }
     }
@@ -149,6 +154,7 @@ struct File {
     retention: RetentionFile,
     replaceable: Vec<replaceable::Line>,
     marketplace: Option<marketplace::Raw>,
+    platforms: platforms::Raw,
 }
 
 #[derive(Deserialize, Default)]
@@ -239,6 +245,12 @@ impl Policy {
     /// url = "https://addons.example.com"
     /// token_file = "/etc/lodger/marketplace"
     ///
+    /// [platforms]                   # Scalingo, Heroku, or who speaks as they do
+    /// url = "https://addons.example.com"     # where they reach this server
+    /// callbacks = ["api.heroku.com:443"]     # who may be told later what became of an order; nobody without
+    /// scalingo_api = "https://api.osc-fr1.scalingo.com"    # the same for Scalingo
+    /// answer_within_ms = 20000      # then an order that can be told of later is answered with 202
+    ///
     /// [apps]
     /// reach = "host"                # or "network:NAME"
     /// address = "127.0.0.1"         # where ports are published
@@ -319,6 +331,7 @@ impl Policy {
         kept.operations = asked.operations.unwrap_or(kept.operations);
         kept.operation_days = asked.operation_days.unwrap_or(kept.operation_days);
         policy.marketplace = file.marketplace.map(marketplace::read).transpose().map_err(invalid)?;
+        policy.platforms = platforms::read(file.platforms, &mut policy.looser).map_err(invalid)?;
         policy.services.take(file.grant, file.engine, file.apps, file.registry, &mut policy.looser).map_err(invalid)?;
         let replaceable = replaceable::read(file.replaceable, &policy.services.engines, &mut policy.looser);
         policy.replaceable = replaceable.map_err(invalid)?;

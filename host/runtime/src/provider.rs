@@ -2,15 +2,23 @@
 //!
 //! A *platform* is Scalingo or Heroku, or who speaks as they do; a *provider* answers it. The *provider manifest* is the JSON
 //! file that a provider hands to a platform: [`ProviderManifest`]. Each side takes what the other says as hostile.
+//!
+//! Every addon that can provision is a provider (`gateway.rs`): it hands out its manifest (`offer.rs`), tells platforms later
+//! what could not be told at once (`outbox.rs`), and lets their customers in (`sign_on.rs`).
 
 mod answer;
 mod callback;
 mod client;
 mod error;
+mod gateway;
 mod manifest;
+mod offer;
+mod outbox;
 mod request;
+mod sign_on;
 pub(crate) mod sso;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -20,8 +28,11 @@ pub use answer::{Deprovisioned, ProviderAnswer, ProviderChange, ProviderId, Prov
 pub use callback::{Callbacks, CalledBack};
 pub use client::{Ask, Credentials, PROVIDER_DEADLINE, ProviderClient, ProviderUrl, Sent};
 pub use error::ProviderError;
+pub use gateway::{Begun as OrderBegun, Declined, Ordered, ProviderCredentials};
+pub(crate) use gateway::{is_named, is_order_id, order_row};
 pub use manifest::{At, ManifestReview, ProviderManifest, ProviderPlan};
 pub use request::{OauthGrant, PlanChange, Provision, utc};
+pub use sign_on::{Dashboard, Session, SignOnClaim};
 pub use sso::{SignOn, SignOnAt};
 
 /// How a platform and a provider speak to each other.
@@ -61,4 +72,20 @@ impl FromStr for Dialect {
     fn from_str(text: &str) -> Result<Dialect, NotADialect> {
         Dialect::ALL.into_iter().find(|dialect| dialect.as_str() == text).ok_or_else(|| NotADialect(text.to_owned()))
     }
+}
+
+/// What a platform orders. All of it is the platform's to say, and checked where it is taken in.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// The platform's own name of what it orders: the same order comes with the same.
+    pub uuid: Option<String>,
+    /// The platform's name of the app it is for.
+    pub app: String,
+    /// Absent: the addon's first.
+    pub plan: Option<String>,
+    /// Those of the plan, which platforms send back, may be among them.
+    pub options: BTreeMap<String, String>,
+    pub region: Option<String>,
+    /// Where it wants to be told what came later.
+    pub callback: Option<String>,
 }

@@ -101,6 +101,8 @@ pub struct Add {
     /// One of the manifest's plans; when absent the first, or the one it has where it is there already.
     pub plan: Option<String>,
     pub options: BTreeMap<String, String>,
+    /// Where a platform wants it: one of the manifest's regions. When absent the first of them.
+    pub region: Option<String>,
 }
 
 /// The variables of an app, asked for afresh.
@@ -125,7 +127,7 @@ pub struct EnvFailure {
 impl Add {
     /// The addon's first plan, no options, no alias.
     pub fn new(app: Id, addon: AddonId) -> Add {
-        Add { app, addon, alias: None, plan: None, options: BTreeMap::new() }
+        Add { app, addon, alias: None, plan: None, options: BTreeMap::new(), region: None }
     }
 }
 
@@ -206,6 +208,7 @@ impl Host {
             alias: add.alias.clone(),
             plan,
             options: add.options.clone(),
+            region: add.region.clone(),
             variables: variables(&addon.grant, &add.app, add.alias.as_ref(), &self.store.resources_of_app(&add.app)?)?,
             state: ResourceState::Provisioning,
             guest_id: None,
@@ -369,7 +372,7 @@ impl Host {
         rows.retain(|row| row.state != ResourceState::Detached);
         let mut env = Env::default();
         for row in &rows {
-            self.ask(row, &mut env).await;
+            self.ask(row, row.alias.as_ref(), &mut env).await;
         }
         Ok(env)
     }
@@ -377,11 +380,19 @@ impl Host {
     /// The variables of one resource.
     pub async fn config(&self, app: &Id, addon: &AddonId, alias: Option<&Id>) -> Result<Env> {
         let mut env = Env::default();
-        self.ask(&self.only(app, addon, alias)?, &mut env).await;
+        let row = self.only(app, addon, alias)?;
+        self.ask(&row, row.alias.as_ref(), &mut env).await;
         Ok(env)
     }
 
-    async fn ask(&self, row: &ResourceRow, env: &mut Env) {
+    /// The same under the names that the addon's manifest has for them.
+    pub(crate) async fn config_unnamed(&self, row: &ResourceRow) -> Env {
+        let mut env = Env::default();
+        self.ask(row, None, &mut env).await;
+        env
+    }
+
+    async fn ask(&self, row: &ResourceRow, alias: Option<&Id>, env: &mut Env) {
         let fail = |hook, message: String, exit_code| {
             let addon = row.addon.clone();
             EnvFailure { addon, hook, message, failed_open: false, exit_code }
@@ -394,7 +405,7 @@ impl Host {
             Ok(found) => found,
             Err(error) => return env.failures.push(fail("env", error.to_string(), error.exit_code())),
         };
-        let in_app = |name: &str| env::name_in_app(name, &row.addon.name, row.alias.as_ref());
+        let in_app = |name: &str| env::name_in_app(name, &row.addon.name, alias);
         for hook in [HookName::Url, HookName::ConfigVars] {
             if !addon.grant.hooks.contains(&hook) {
                 continue;
@@ -491,7 +502,7 @@ fn provision_request(addon: &Addon, row: &ResourceRow) -> ProvisionRequest {
         plan: plan.map(|plan| plan.name.to_string()),
         plan_options: plan.map(|plan| pairs(&plan.options)).unwrap_or_default(),
         options: pairs(&row.options),
-        region: addon.manifest.regions.first().cloned(),
+        region: row.region.clone().or_else(|| addon.manifest.provider.regions.first().cloned()),
         log_input: None,
     }
 }

@@ -15,6 +15,7 @@ mod failures;
 mod installations;
 mod market;
 mod operations;
+mod platforms;
 mod restored;
 mod rows;
 mod services;
@@ -49,6 +50,7 @@ pub(crate) use events::{End, Listener, Noted, Told};
 pub(crate) use installations::{InTheWay, InstallationRow};
 pub(crate) use market::{EntryRow, Kept};
 pub(crate) use operations::{Found, OperationRow};
+pub(crate) use platforms::OrderRow;
 pub(crate) use restored::{NewAddon, NewInstance, Ports};
 pub use rows::CallRow;
 pub(crate) use rows::{AddonRow, Finish, ResourceEnd, ResourceRow, Revision};
@@ -94,6 +96,7 @@ CREATE TABLE resource (
     alias TEXT NOT NULL,
     plan TEXT,
     options TEXT NOT NULL,
+    region TEXT,
     variables TEXT NOT NULL,
     state TEXT NOT NULL,
     guest_id TEXT,
@@ -402,6 +405,7 @@ fn prepare(connection: &mut Connection, path: &Path) -> Result<()> {
             transaction.execute_batch(installations::TABLES)?;
             transaction.execute_batch(market::TABLES)?;
             transaction.execute_batch(operations::TABLES)?;
+            transaction.execute_batch(platforms::TABLES)?;
             transaction.execute_batch(services::TABLES)?;
             transaction.execute_batch(slots::TABLES)?;
             transaction.execute_batch(stand_ins::TABLES)?;

@@ -24,12 +24,20 @@ use crate::body::{JSON, plain};
 use crate::shared::App;
 use crate::{gate, oakestra};
 
+/// What whoever asks is to prove itself with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Proof {
+    Nothing,
+    Token,
+    /// What a platform was given with the addon's manifest.
+    Credentials,
+}
+
 /// What is served, with what is told of it.
 pub struct Routes {
     /// What they are about.
     tag: &'static str,
-    /// No token is asked for.
-    is_open: bool,
+    asks_for: Proof,
     /// A slash at the end makes no difference.
     with_slash: bool,
     router: Router<App>,
@@ -40,11 +48,15 @@ pub struct Routes {
 impl Routes {
     pub fn new(tag: &'static str) -> Routes {
         let (router, paths, schemas) = (Router::new(), Map::new(), Schemas::default());
-        Routes { tag, is_open: false, with_slash: false, router, paths, schemas }
+        Routes { tag, asks_for: Proof::Token, with_slash: false, router, paths, schemas }
     }
 
     pub fn open(tag: &'static str) -> Routes {
-        Routes { is_open: true, ..Routes::new(tag) }
+        Routes { asks_for: Proof::Nothing, ..Routes::new(tag) }
+    }
+
+    pub fn of_platforms(tag: &'static str) -> Routes {
+        Routes { asks_for: Proof::Credentials, ..Routes::new(tag) }
     }
 
     pub fn with_slash(tag: &'static str) -> Routes {
@@ -72,9 +84,12 @@ impl Routes {
     }
 
     fn add(mut self, method: &Method, path: &str, served: MethodRouter<App>, told: Told) -> Routes {
-        let mut operation = told.written(method, path, self.is_open, &mut self.schemas);
+        let mut operation = told.written(method, path, self.asks_for, &mut self.schemas);
         operation.insert("tags".to_owned(), json!([self.tag]));
-        if !self.is_open {
+        if self.asks_for == Proof::Credentials {
+            operation.insert("security".to_owned(), json!([{ "platform": [] }]));
+        }
+        if self.asks_for == Proof::Token {
             let scopes = gate::scopes(method, path);
             operation.insert("security".to_owned(), json!([{ "token": [] }]));
             operation.insert("description".to_owned(), json!(format!("For a token with `{}`.", scopes.join("` or `"))));
@@ -122,8 +137,7 @@ async fn page() -> Response {
 }
 
 fn written(mut routes: Routes) -> Value {
-    let mut responses = told::refusals(false, &mut routes.schemas);
-    responses.extend(told::refusals(true, &mut routes.schemas));
+    let responses: Map<String, Value> = told::refusals(&mut routes.schemas);
     json!({
         "openapi": "3.1.0",
         "info": {
@@ -143,6 +157,11 @@ fn written(mut routes: Routes) -> Value {
             "schemas": routes.schemas.all(),
             "responses": responses,
             "securitySchemes": {
+                "platform": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "`lodger provider credentials ADDON` shows what platforms prove themselves with.",
+                },
                 "token": {
                     "type": "http",
                     "scheme": "bearer",

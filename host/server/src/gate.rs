@@ -21,7 +21,7 @@ use lodger::{Id, ProgressSink, Scope, Token};
 use crate::clients::Counted;
 use crate::problem::{Problem, Refusal};
 use crate::shared::App;
-use crate::{Config, oakestra};
+use crate::{Config, oakestra, providers};
 
 /// Requests that one client may have under way.
 const REQUESTS_OF_CLIENT: usize = 32;
@@ -230,7 +230,7 @@ impl Gate {
 }
 
 /// Before anything else, for whoever asks.
-pub async fn local(State(app): State<App>, mut request: Request, next: Next) -> Response {
+pub async fn local(State(app): State<App>, path: Option<MatchedPath>, mut request: Request, next: Next) -> Response {
     let Some(Peer(peer)) = request.extensions().get::<Peer>().copied() else {
         return Refusal::Lost.into_response();
     };
@@ -238,7 +238,9 @@ pub async fn local(State(app): State<App>, mut request: Request, next: Next) -> 
     if !app.gate.is_for_us(&request) {
         return Refusal::OtherHost.into_response();
     }
-    if !app.gate.admits_page(request.headers()) {
+    // Whoever is sent by a platform comes from its page, and proves that.
+    let signs_on = path.as_ref().is_some_and(|path| path.as_str() == providers::SIGN_ON);
+    if !signs_on && !app.gate.admits_page(request.headers()) {
         return Refusal::OtherOrigin.into_response();
     }
     let Some(counted) = app.clients.request(client, REQUESTS_OF_CLIENT) else {

@@ -13,6 +13,7 @@ mod metrics;
 mod oakestra;
 mod problem;
 mod progress;
+mod providers;
 mod shared;
 mod sse;
 mod stall;
@@ -177,6 +178,7 @@ impl Server {
                 theirs.watch_services(None, tell_repairs),
                 theirs.watch_market(),
                 theirs.watch_installations(),
+                theirs.watch_orders(),
             );
         });
 
@@ -202,9 +204,10 @@ impl Server {
     }
 }
 
-/// What is answered without a token; what is put on record where it asks for that; and all else.
+/// What is answered without a token, or to platforms; what is put on record where it asks for that; and all else.
 fn routes() -> [Routes; 3] {
-    [health::routes().and(document::routes()), v1::routes(), metrics::routes().and(oakestra::routes())]
+    let open = health::routes().and(document::routes()).and(providers::routes());
+    [open, v1::routes(), metrics::routes().and(oakestra::routes())]
 }
 
 fn router(app: App) -> Router {

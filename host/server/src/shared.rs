@@ -82,8 +82,23 @@ impl Shared {
     where
         W: Future<Output = Result<T, Problem>> + Send + 'static,
     {
+        self.until_done(in_name_of(caller, work(self.host.clone())))
+    }
+
+    /// The same for somebody who has no token.
+    pub fn start_for<T: Send + 'static, W>(
+        &self,
+        actor: String,
+        work: impl FnOnce(Arc<Host>) -> W,
+    ) -> JoinHandle<Result<T, Problem>>
+    where
+        W: Future<Output = Result<T, Problem>> + Send + 'static,
+    {
+        self.until_done(acting_for(actor, work(self.host.clone())))
+    }
+
+    fn until_done<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
         let working = self.begin();
-        let work = in_name_of(caller, work(self.host.clone()));
         self.guests.spawn(async move {
             let done = work.await;
             drop(working);

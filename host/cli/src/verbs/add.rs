@@ -44,7 +44,8 @@ impl Add {
         let mut suspended = None;
         let added = match &place {
             Place::Here(host) => {
-                let add = lodger::Add { app: app.clone(), addon: addon.clone(), alias, plan: self.plan, options };
+                let add =
+                    lodger::Add { alias, plan: self.plan, options, ..lodger::Add::new(app.clone(), addon.clone()) };
                 if self.dry_run {
                     return super::dry_run(context, host.would_add(&add).await?, &format!("add {addon} to {app}"));
                 }

@@ -139,6 +139,8 @@ impl Host {
             slot,
             settings: addon.taken.settings,
             resources: addon.taken.resources,
+            platforms: addon.taken.platforms,
+            orders: addon.taken.orders,
             pins: pins.collect(),
             instances: addon.taken.instances,
             row,

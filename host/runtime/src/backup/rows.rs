@@ -19,10 +19,11 @@ use crate::id::{AddonId, Id};
 use crate::key::random;
 use crate::lifecycle::{AddonState, ResourceState};
 use crate::manifest::Manifest;
+use crate::provider::{Dialect, Order, ProviderCredentials, is_named, is_order_id, order_row};
 use crate::registry::setting_place;
 use crate::render::Instance;
 use crate::resources::{check_options, variables};
-use crate::store::{AddonRow, NewInstance, ResourceRow, Wanted};
+use crate::store::{AddonRow, NewInstance, OrderRow, ResourceRow, Wanted};
 use crate::text::shown;
 use crate::tree::Size;
 
@@ -40,6 +41,9 @@ pub(super) struct SavedAddon {
     pub installed_at: i64,
     pub settings: BTreeMap<String, String>,
     pub resources: Vec<SavedResource>,
+    /// What platforms prove themselves with, and what they have ordered.
+    pub platforms: BTreeMap<Dialect, ProviderCredentials>,
+    pub orders: Vec<SavedOrder>,
     pub images: Vec<SavedImage>,
     pub instances: Vec<SavedInstance>,
     pub volumes: Vec<VolumeAt>,
@@ -53,12 +57,26 @@ pub(super) struct SavedResource {
     pub alias: Option<Id>,
     pub plan: Option<Id>,
     pub options: BTreeMap<String, String>,
+    pub region: Option<String>,
     pub state: String,
     pub id: Option<String>,
     pub private: Option<String>,
     pub message: Option<String>,
     pub log_drain_url: Option<String>,
     pub created_at: i64,
+}
+
+/// What a platform has ordered, for one of the resources.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SavedOrder {
+    pub id: String,
+    pub dialect: Dialect,
+    pub asked: Order,
+    pub made_at: i64,
+    pub gone_at: Option<i64>,
+    /// The platform is yet to be told of it.
+    pub waits: bool,
 }
 
 /// What the image of a service was pinned to.
@@ -118,11 +136,21 @@ impl Host {
                 alias: row.alias,
                 plan: row.plan,
                 options: row.options,
+                region: row.region,
                 id: row.guest_id,
                 message: row.message,
                 created_at: row.created_at,
             });
         }
+        let mut platforms = BTreeMap::new();
+        for dialect in Dialect::ALL {
+            platforms.extend(self.made_credentials(&row.id, dialect)?.map(|made| (dialect, made)));
+        }
+        let orders = self.store.orders_of(&row.id)?.into_iter().map(|row| {
+            let OrderRow { id, dialect, asked, made_at, gone_at, tell_at, .. } = row;
+            SavedOrder { id, dialect, asked, made_at, gone_at, waits: tell_at.is_some() }
+        });
+        let orders = orders.collect();
         let mut images = Vec::new();
         for service in &manifest.services {
             let pin = self.store.pin(&row.id, &row.version, &service.name, &service.image.to_string())?;
@@ -153,6 +181,8 @@ impl Host {
             installed_at: row.installed_at,
             settings,
             resources,
+            platforms,
+            orders,
             images,
             instances,
             volumes,
@@ -197,8 +227,25 @@ impl Host {
             known.push(taken.0.clone());
             resources.push(taken);
         }
+        let mut platforms = BTreeMap::new();
+        for (dialect, made) in &saved.platforms {
+            platforms.insert(*dialect, self.sealed_credentials(&row.id, *dialect, made)?);
+        }
+        let mut orders: Vec<OrderRow> = Vec::new();
+        for order in &saved.orders {
+            let order =
+                taken_order(&row.id, order).ok_or_else(|| wrong("an order of a platform", "is not one of ours"))?;
+            let same = |other: &OrderRow| {
+                let uuid = order.asked.uuid.is_some() && other.asked.uuid == order.asked.uuid;
+                other.id == order.id || (uuid && other.dialect == order.dialect)
+            };
+            if orders.iter().any(same) {
+                return Err(wrong("an order of a platform", "is there twice"));
+            }
+            orders.push(order);
+        }
         let instances = self.taken_instances(saved, incoming)?;
-        Ok(Taken { row, settings, resources, instances })
+        Ok(Taken { row, settings, resources, platforms, orders, instances })
     }
 
     fn taken_resource(
@@ -250,6 +297,7 @@ impl Host {
             alias: saved.alias.clone(),
             plan: saved.plan.clone(),
             options: saved.options.clone(),
+            region: saved.region.as_deref().map(|region| shown(region, VALUE_MAX)),
             variables: variables(&incoming.grant, &saved.app, saved.alias.as_ref(), &others)?,
             state,
             guest_id: saved.id.clone(),
@@ -311,6 +359,9 @@ pub(super) struct Taken {
     pub settings: BTreeMap<String, Vec<u8>>,
     /// With their log drains.
     pub resources: Vec<(ResourceRow, Option<String>)>,
+    /// Sealed for this home.
+    pub platforms: BTreeMap<Dialect, Vec<u8>>,
+    pub orders: Vec<OrderRow>,
     pub instances: Vec<NewInstance>,
 }
 
@@ -318,6 +369,14 @@ impl Taken {
     pub fn id(&self) -> &AddonId {
         &self.row.id
     }
+}
+
+fn taken_order(addon: &AddonId, saved: &SavedOrder) -> Option<OrderRow> {
+    let SavedOrder { id, dialect, asked, made_at, gone_at, waits } = saved;
+    let row = order_row(addon, *dialect, id.clone(), asked.clone(), *made_at).ok()?;
+    let fits = is_order_id(id) && is_named(asked);
+    // It is told anew: at least once.
+    fits.then_some(OrderRow { gone_at: *gone_at, tell_at: waits.then_some(*made_at), ..row })
 }
 
 /// Whether an addon can be in this state while nothing is under way, and nothing is to be taken back.

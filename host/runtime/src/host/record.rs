@@ -162,7 +162,7 @@ impl Keeper {
                     id: made.id.clone(),
                     private,
                     message: made.message.clone(),
-                    log_drain_url: made.log_drain_url.clone().filter(|_| addon.manifest.log_drain),
+                    log_drain_url: made.log_drain_url.clone().filter(|_| addon.manifest.provider.log_drain),
                 };
             }
             (Ok(true), _) => "provision answered an id that another resource of this addon has".to_owned(),

@@ -100,11 +100,9 @@ pub(super) struct Limits {
 pub(super) struct Provider {
     pub regions: Vec<String>,
     pub log_drain: bool,
-    /// What the manifests of Scalingo and Heroku add for their catalogues; carried, not interpreted.
-    #[serde(rename = "logo_url")]
-    pub _logo_url: Option<String>,
-    #[serde(rename = "short_description")]
-    pub _short_description: Option<String>,
+    pub logo_url: Option<String>,
+    pub short_description: Option<String>,
+    pub dashboard: Option<String>,
 }
 
 #[derive(serde::Deserialize)]

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path};
 use std::str::FromStr;
 
+use hyper::Uri;
+
 use super::raw::{self, Raw};
-use super::{Dependency, Manifest, Named, Plan, Problem, Setting, services};
+use super::{Dependency, Manifest, Named, Plan, Problem, Provider, Setting, services};
 use crate::env;
 use crate::hook::HookName;
 use crate::id::{AddonId, Id};
@@ -83,8 +85,7 @@ pub(super) fn check(raw: Raw) -> Result<Manifest, Vec<Problem>> {
     let limits = limits(&raw);
     deadlines(found, &raw);
     let services = services::check(found, &raw);
-    found.at_most("provider.regions", &raw.provider.regions, LIST_MAX);
-    found.unique("provider.regions", &raw.provider.regions);
+    let provider = provider(found, &raw);
     if raw.component.is_none() && raw.services.is_empty() {
         found.add_with_hint(
             "component",
@@ -111,12 +112,36 @@ pub(super) fn check(raw: Raw) -> Result<Manifest, Vec<Problem>> {
             limits,
             deadlines_ms: raw.limits.deadlines_ms.0,
             services,
-            regions: raw.provider.regions,
-            log_drain: raw.provider.log_drain,
+            provider,
             depends,
         }),
         _ => Err(std::mem::take(&mut found.0)),
     }
+}
+
+fn provider(found: &mut Found, raw: &Raw) -> Provider {
+    let raw::Provider { regions, log_drain, logo_url, short_description, dashboard } = &raw.provider;
+    found.at_most("provider.regions", regions, LIST_MAX);
+    found.unique("provider.regions", regions);
+    found.text("provider.short_description", short_description.as_deref().unwrap_or_default());
+    found.text("provider.logo_url", logo_url.as_deref().unwrap_or_default());
+    if let Some(url) = dashboard
+        && !url.parse::<Uri>().is_ok_and(|url| url.scheme_str() == Some("https") && !is_with_user(&url))
+    {
+        let hint = "\"dashboard\": \"https://…\": it is never served from here, where sessions are";
+        found.add_with_hint("provider.dashboard", "is no `https` URL", hint);
+    }
+    Provider {
+        regions: regions.clone(),
+        log_drain: *log_drain,
+        logo_url: logo_url.clone(),
+        short_description: short_description.clone(),
+        dashboard: dashboard.clone(),
+    }
+}
+
+fn is_with_user(url: &Uri) -> bool {
+    url.authority().is_none_or(|authority| authority.as_str().contains('@'))
 }
 
 /// What it is called and in which version, and nothing more.

@@ -6,12 +6,14 @@ use std::ops::RangeInclusive;
 use rusqlite::{Transaction, params};
 
 use super::Store;
+use super::platforms::{OrderRow, insert_order};
 use super::rows::{parse_json, to_json};
 use super::services::{assign_ports, put_pin};
 use super::statements::put_addon_row;
 use super::{AddonRow, ResourceRow, Want, Wanted};
 use crate::error::{Error, Result};
 use crate::id::{AddonId, Id};
+use crate::provider::Dialect;
 use crate::render::{Instance, Pin};
 
 /// In `meta`, while a restore is under way or cut off: the engines it may have made volumes on.
@@ -26,6 +28,9 @@ pub(crate) struct NewAddon {
     pub settings: BTreeMap<String, Vec<u8>>,
     /// With their log drains.
     pub resources: Vec<(ResourceRow, Option<String>)>,
+    /// What platforms prove themselves with, sealed, and what they have ordered.
+    pub platforms: BTreeMap<Dialect, Vec<u8>>,
+    pub orders: Vec<OrderRow>,
     /// Services with the names of their images.
     pub pins: Vec<(Id, String, Pin)>,
     pub instances: Vec<NewInstance>,
@@ -121,8 +126,8 @@ fn put(transaction: &Transaction<'_>, addon: &NewAddon) -> rusqlite::Result<()> 
     for (row, drain) in &addon.resources {
         transaction.execute(
             "INSERT INTO resource (key, addon, app, alias, plan, options, variables, state, guest_id, private, message,
-                                   log_drain_url, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+                                   log_drain_url, created_at, region)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
             params![
                 row.key,
                 id,
@@ -136,9 +141,17 @@ fn put(transaction: &Transaction<'_>, addon: &NewAddon) -> rusqlite::Result<()> 
                 row.private,
                 row.message,
                 drain,
-                row.created_at
+                row.created_at,
+                row.region
             ],
         )?;
+    }
+    for (dialect, sealed) in &addon.platforms {
+        let sql = "INSERT INTO platform (addon, dialect, secrets) VALUES (?1, ?2, ?3)";
+        transaction.execute(sql, params![id, dialect.as_str(), sealed])?;
+    }
+    for order in &addon.orders {
+        insert_order(transaction, order)?;
     }
     for (service, reference, pin) in &addon.pins {
         put_pin(transaction, &addon.row.id, &addon.row.version, service, reference, pin)?;

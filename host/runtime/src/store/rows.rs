@@ -53,6 +53,8 @@ pub(crate) struct ResourceRow {
     pub alias: Option<Id>,
     pub plan: Option<Id>,
     pub options: BTreeMap<String, String>,
+    /// Where it was asked for, where somebody has said so.
+    pub region: Option<String>,
     /// Names in the app, in the order of the grant's `config_vars`.
     pub variables: Vec<String>,
     pub state: ResourceState,
@@ -173,6 +175,7 @@ pub(super) fn resource(row: &Row<'_>) -> rusqlite::Result<ResourceRow> {
         alias: optional(row, "alias")?,
         plan: optional(row, "plan")?,
         options: from_json(row, "options")?,
+        region: row.get("region")?,
         variables: from_json(row, "variables")?,
         state: parsed(row, "state")?,
         guest_id: row.get("guest_id")?,

@@ -447,8 +447,8 @@ pub(super) fn put_addon_row(transaction: &Transaction<'_>, row: &AddonRow) -> ru
 fn put_resource(transaction: &Transaction<'_>, row: &ResourceRow) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
-            "INSERT INTO resource (key, addon, app, alias, plan, options, variables, state, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+            "INSERT INTO resource (key, addon, app, alias, plan, options, variables, state, created_at, region)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
              ON CONFLICT (key) DO UPDATE SET state = ?8",
         )?
         .execute(params![
@@ -460,7 +460,8 @@ fn put_resource(transaction: &Transaction<'_>, row: &ResourceRow) -> rusqlite::R
             to_json(&row.options)?,
             to_json(&row.variables)?,
             row.state.to_string(),
-            row.created_at
+            row.created_at,
+            row.region
         ])?;
     Ok(())
 }

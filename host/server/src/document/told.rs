@@ -5,11 +5,12 @@ use std::collections::BTreeSet;
 use axum::http::{HeaderName, Method, StatusCode};
 use serde_json::{Map, Value, json};
 
+use super::Proof;
 use super::schemas::{Schemas, Shape};
 use crate::body::JSON;
 use crate::problem::{PROBLEM, Problem};
 use crate::sse::{self, LAST_EVENT_ID};
-use crate::{oakestra, v1};
+use crate::{oakestra, providers, v1};
 
 #[derive(Clone, Copy)]
 enum Content {
@@ -62,6 +63,12 @@ impl Told {
         self
     }
 
+    /// The same with another status.
+    pub fn answers_plain_with(mut self, status: u16, media_type: &'static str) -> Told {
+        self.answers.push((status, Content::Plain(media_type)));
+        self
+    }
+
     /// As server-sent events, which a client that was cut off goes on with.
     pub fn answers_events(self) -> Told {
         Told { resumes: true, ..self }.answers_plain(sse::KIND)
@@ -80,7 +87,7 @@ impl Told {
         self,
         method: &Method,
         path: &str,
-        is_open: bool,
+        asks_for: Proof,
         schemas: &mut Schemas,
     ) -> Map<String, Value> {
         let mut operation = Map::new();
@@ -104,8 +111,12 @@ impl Told {
                 self.takes.iter().filter_map(|content| content.written(schemas)).collect();
             operation.insert("requestBody".to_owned(), json!({ "required": true, "content": content }));
         }
-        let of = if path.starts_with(oakestra::PREFIX) { "Oakestra" } else { "" };
-        let refused = self.refused(method, path, is_open).into_iter();
+        let of = match path {
+            path if path.starts_with(oakestra::PREFIX) => "Oakestra",
+            path if path.starts_with(providers::PREFIX) => "Platform",
+            _ => "",
+        };
+        let refused = self.refused(method, path, asks_for).into_iter();
         let mut responses: Map<String, Value> = refused
             .map(|status| {
                 (status.to_string(), json!({ "$ref": format!("#/components/responses/{of}Refused{status}") }))
@@ -131,10 +142,12 @@ impl Told {
     }
 
     /// With which status, beside those it answers itself.
-    fn refused(&self, method: &Method, path: &str, is_open: bool) -> BTreeSet<u16> {
+    fn refused(&self, method: &Method, path: &str, asks_for: Proof) -> BTreeSet<u16> {
         let mut refused = BTreeSet::from([403, 421, 429, 500]);
-        if !is_open {
-            refused.extend([401, 503]);
+        match asks_for {
+            Proof::Nothing => {}
+            Proof::Token => refused.extend([401, 503]),
+            Proof::Credentials => refused.extend([401, 410, 503]),
         }
         if path.contains('{') {
             refused.extend([404, 409, 422]);
@@ -187,6 +200,8 @@ fn path_parameter(name: &str, schemas: &mut Schemas) -> Value {
         "app" => ("Of the app", schemas.of::<lodger::Id>()),
         "service" => ("Of the service, within its addon", schemas.of::<lodger::Id>()),
         "operation" => ("Its id", json!({ "type": "string" })),
+        "dialect" => ("`scalingo` or `heroku`", schemas.of::<lodger::Dialect>()),
+        "resource" => ("As it was answered, or as the platform names it", json!({ "type": "string" })),
         _ => ("Its `_id`", json!({ "type": "string" })),
     };
     json!({ "name": name, "in": "path", "required": true, "description": says, "schema": schema })
@@ -252,13 +267,14 @@ fn without_null(schema: &Value) -> Value {
 }
 
 /// What it means to be refused with a status.
-const REFUSED: [(u16, &str); 15] = [
+const REFUSED: [(u16, &str); 16] = [
     (400, "The body is not what it says it is, or did not arrive whole."),
     (401, "There is no token, or none that counts."),
     (403, "The token's scopes do not include this, or a page of another origin asks."),
     (404, "There is no such thing."),
     (408, "The body took too long to arrive."),
     (409, "It cannot be in the state that things are in, or a grant must be accepted first, which `grant` shows."),
+    (410, "It is gone."),
     (413, "The body is larger than this path takes."),
     (415, "The body is of another type than this path takes."),
     (421, "The server is not reached by that name."),
@@ -270,20 +286,27 @@ const REFUSED: [(u16, &str); 15] = [
     (504, "A hook's deadline is over."),
 ];
 
-/// Every way to be refused, in Lodger's shape or Oakestra's.
-pub(super) fn refusals(by_oakestra: bool, schemas: &mut Schemas) -> Map<String, Value> {
-    let (of, media_type, schema) = match by_oakestra {
-        true => ("Oakestra", JSON, oakestra::shapes::error(schemas)),
-        false => ("", PROBLEM, schemas.of::<Problem>()),
-    };
+/// Every way to be refused, in Lodger's shape, Oakestra's and that of platforms.
+pub(super) fn refusals(schemas: &mut Schemas) -> Map<String, Value> {
+    let by_lodger = (PROBLEM, schemas.of::<Problem>());
+    let mut refusals = refusals_of("", "Bearer", vec![by_lodger.clone()]);
+    refusals.extend(refusals_of("Oakestra", "Bearer", vec![(JSON, oakestra::shapes::error(schemas))]));
+    // What has nothing to do with an add-on is refused as everywhere.
+    let by_provider = (JSON, schemas.of::<providers::NotProvided>());
+    refusals.extend(refusals_of("Platform", "Basic", vec![by_provider, by_lodger]));
+    refusals
+}
+
+fn refusals_of(of: &str, challenge: &str, shapes: Vec<(&str, Value)>) -> Map<String, Value> {
     let text = |says: &str| json!({ "description": says, "required": true, "schema": { "type": "string" } });
+    let content: Map<String, Value> =
+        shapes.into_iter().map(|(kind, schema)| (kind.to_owned(), json!({ "schema": schema }))).collect();
     let refusal = |(status, says): (u16, &str)| {
         let headers = match status {
-            401 => json!({ "WWW-Authenticate": text("`Bearer`") }),
+            401 => json!({ "WWW-Authenticate": text(&format!("`{challenge}`")) }),
             429 | 503 => json!({ "Retry-After": text("In how many seconds to ask again") }),
             _ => json!({}),
         };
-        let content = json!({ media_type: { "schema": schema } });
         let refusal = json!({ "description": says, "content": content, "headers": headers });
         (format!("{of}Refused{status}"), refusal)
     };

@@ -95,7 +95,7 @@ pub async fn add(
     Json(ToAdd { alias, plan, options }): Json<ToAdd>,
 ) -> Answer {
     let added = app.change(&caller, async move |host| {
-        let done = host.add(Add { app: name, addon: addon.clone(), alias, plan, options }).await?;
+        let done = host.add(Add { alias, plan, options, ..Add::new(name, addon.clone()) }).await?;
         let created = done.changed;
         // Hooks that gave no value are in the record of calls.
         Ok(host.added(done.completed(&addon)?, created).await?.0)

@@ -124,11 +124,10 @@ impl<'a> Lifecycle<'a> {
         }
         if self.set(&case.settings).await? {
             let add = Add {
-                app: case.app()?,
-                addon: self.id.clone(),
                 alias: case.alias.clone(),
                 plan: case.plan.clone(),
                 options: case.options.clone(),
+                ..Add::new(case.app()?, self.id.clone())
             };
             let added = done(self.host.add(add).await)?;
             let mut step = self.step("add", &added);
