@@ -11,6 +11,7 @@ pub mod manager;
 pub mod market;
 mod openapi;
 mod operations;
+mod providers;
 mod remote;
 mod shop;
 

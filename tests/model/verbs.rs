@@ -219,11 +219,10 @@ impl Actors {
                 let options = note.option().map(|(name, value)| (name.to_owned(), value.to_owned()));
                 done(
                     host.add(Add {
-                        app: id(APPS[*app]),
-                        addon: addon.clone(),
                         alias: alias_of(*alias),
                         plan: (*plan != Plan::Default).then(|| plan.name().to_owned()),
                         options: options.into_iter().collect(),
+                        ..Add::new(id(APPS[*app]), addon.clone())
                     })
                     .await?,
                 )

@@ -24,6 +24,7 @@ mod logs;
 mod new;
 mod pack;
 mod plan;
+mod provider;
 mod publish;
 mod reconcile;
 mod remove;
@@ -72,6 +73,7 @@ pub enum Verb {
     Reconcile(reconcile::Reconcile),
     Serve(serve::Serve),
     Token(token::Token),
+    Provider(provider::Provider),
     Doctor(doctor::Doctor),
     Adopt(adopt::Adopt),
     Search(search::Search),
@@ -152,6 +154,7 @@ impl Verb {
             Verb::Events(_)
             | Verb::Serve(_)
             | Verb::Token(_)
+            | Verb::Provider(_)
             | Verb::Adopt(_)
             | Verb::Backup(_)
             | Verb::RestoreHome(_)
@@ -187,6 +190,7 @@ impl Verb {
             Verb::Reconcile(verb) => verb.run(context).await,
             Verb::Serve(verb) => verb.run(context).await,
             Verb::Token(verb) => verb.run(context).await,
+            Verb::Provider(verb) => verb.run(context).await,
             Verb::Doctor(verb) => verb.run(context).await,
             Verb::Adopt(verb) => verb.run(context).await,
             Verb::Search(verb) => verb.run(context).await,

@@ -18,7 +18,6 @@ use crate::hook::HookName;
 use crate::host::{Host, now_ms};
 use crate::id::{AddonId, Id};
 use crate::key::random;
-use crate::lifecycle::ResourceState;
 use crate::manifest::Manifest;
 use crate::outcome::{BAD_ANSWER, Outcome};
 use crate::plans::known_plan;
@@ -205,7 +204,7 @@ impl Host {
         let row = self.order_row(addon, dialect, &begun.id)?;
         let (resource, changed) = match self.resource_of(&row)? {
             // Its plan may be another by now.
-            Some(there) if matches!(there.state, ResourceState::Active | ResourceState::Suspended) => (there, false),
+            Some(there) if there.state.gives_variables() => (there, false),
             _ => match self.add_ordered(&row).await? {
                 Ok(added) => added,
                 Err(declined) => return Ok(Err(declined)),

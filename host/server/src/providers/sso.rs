@@ -24,7 +24,7 @@ use super::{NotProvided, OfOrder, named};
 use crate::body::read_json as read_small;
 use crate::shared::App;
 
-pub const HTML: &str = "text/html; charset=utf-8";
+pub const HTML: &str = "text/html";
 pub const FORM: &str = "application/x-www-form-urlencoded";
 pub const DASHBOARD: &str = "/providers/{namespace}/{name}/{dialect}/dashboard";
 
@@ -156,7 +156,7 @@ fn html(status: StatusCode, text: String) -> Response {
         HeaderValue::try_from(policy).unwrap_or(HeaderValue::from_static("default-src 'none'"))
     });
     let headers = [
-        (CONTENT_TYPE, HeaderValue::from_static(HTML)),
+        (CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
         (CONTENT_SECURITY_POLICY, POLICY.clone()),
         (REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     ];
