@@ -21,6 +21,7 @@ pub use schemas::{Schemas, fields_of, list_of, map_of, one, page_of};
 pub use told::{Told, told};
 
 use crate::body::{JSON, plain};
+use crate::passage::{Behind, Door};
 use crate::shared::App;
 use crate::{gate, oakestra};
 
@@ -28,8 +29,7 @@ use crate::{gate, oakestra};
 pub struct Routes {
     /// What they are about.
     tag: &'static str,
-    /// No token is asked for.
-    is_open: bool,
+    door: Door,
     /// A slash at the end makes no difference.
     with_slash: bool,
     router: Router<App>,
@@ -40,11 +40,15 @@ pub struct Routes {
 impl Routes {
     pub fn new(tag: &'static str) -> Routes {
         let (router, paths, schemas) = (Router::new(), Map::new(), Schemas::default());
-        Routes { tag, is_open: false, with_slash: false, router, paths, schemas }
+        Routes { tag, door: Door::Closed, with_slash: false, router, paths, schemas }
     }
 
     pub fn open(tag: &'static str) -> Routes {
-        Routes { is_open: true, ..Routes::new(tag) }
+        Routes { door: Door::Open, ..Routes::new(tag) }
+    }
+
+    pub fn on_record(tag: &'static str) -> Routes {
+        Routes { door: Door::OnRecord, ..Routes::new(tag) }
     }
 
     pub fn with_slash(tag: &'static str) -> Routes {
@@ -52,29 +56,35 @@ impl Routes {
     }
 
     pub fn get<T: 'static>(self, path: &str, handler: impl Handler<T, App>, told: Told) -> Routes {
-        self.add(&Method::GET, path, get(handler), told)
+        let served = get(Behind(self.door, handler));
+        self.add(&Method::GET, path, served, told)
     }
 
     pub fn post<T: 'static>(self, path: &str, handler: impl Handler<T, App>, told: Told) -> Routes {
-        self.add(&Method::POST, path, post(handler), told)
+        let served = post(Behind(self.door, handler));
+        self.add(&Method::POST, path, served, told)
     }
 
     pub fn put<T: 'static>(self, path: &str, handler: impl Handler<T, App>, told: Told) -> Routes {
-        self.add(&Method::PUT, path, put(handler), told)
+        let served = put(Behind(self.door, handler));
+        self.add(&Method::PUT, path, served, told)
     }
 
     pub fn patch<T: 'static>(self, path: &str, handler: impl Handler<T, App>, told: Told) -> Routes {
-        self.add(&Method::PATCH, path, patch(handler), told)
+        let served = patch(Behind(self.door, handler));
+        self.add(&Method::PATCH, path, served, told)
     }
 
     pub fn delete<T: 'static>(self, path: &str, handler: impl Handler<T, App>, told: Told) -> Routes {
-        self.add(&Method::DELETE, path, delete(handler), told)
+        let served = delete(Behind(self.door, handler));
+        self.add(&Method::DELETE, path, served, told)
     }
 
     fn add(mut self, method: &Method, path: &str, served: MethodRouter<App>, told: Told) -> Routes {
-        let mut operation = told.written(method, path, self.is_open, &mut self.schemas);
+        let is_open = self.door == Door::Open;
+        let mut operation = told.written(method, path, is_open, &mut self.schemas);
         operation.insert("tags".to_owned(), json!([self.tag]));
-        if !self.is_open {
+        if !is_open {
             let scopes = gate::scopes(method, path);
             operation.insert("security".to_owned(), json!([{ "token": [] }]));
             operation.insert("description".to_owned(), json!(format!("For a token with `{}`.", scopes.join("` or `"))));
