@@ -189,7 +189,9 @@ impl Host {
             (None, first) => first.map(|plan| plan.name.clone()),
             (Some(asked), _) => Some(known_plan(addon, asked)?.name.clone()),
         };
-        if let Some(mut there) = self.find(&add.app, &addon.id, add.alias.as_ref())? {
+        let of_app = self.store.resources_of_app(&add.app)?;
+        let same = |row: &&ResourceRow| row.addon == addon.id && row.alias == add.alias;
+        if let Some(mut there) = of_app.iter().find(same).cloned() {
             there.state = there.state.settled();
             return match there.state {
                 _ if add.plan.is_some() && there.plan != plan => Err(with_other(addon, add, "plan")),
@@ -209,7 +211,7 @@ impl Host {
             plan,
             options: add.options.clone(),
             region: add.region.clone(),
-            variables: variables(&addon.grant, &add.app, add.alias.as_ref(), &self.store.resources_of_app(&add.app)?)?,
+            variables: variables(&addon.grant, &add.app, add.alias.as_ref(), &of_app)?,
             state: ResourceState::Provisioning,
             guest_id: None,
             private: None,

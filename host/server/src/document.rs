@@ -21,23 +21,15 @@ pub use schemas::{Schemas, fields_of, list_of, map_of, one, page_of};
 pub use told::{Told, told};
 
 use crate::body::{JSON, plain};
+use crate::passage::{Behind, Door};
 use crate::shared::App;
 use crate::{gate, oakestra};
-
-/// What whoever asks is to prove itself with.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Proof {
-    Nothing,
-    Token,
-    /// What a platform was given with the addon's manifest.
-    Credentials,
-}
 
 /// What is served, with what is told of it.
 pub struct Routes {
     /// What they are about.
     tag: &'static str,
-    asks_for: Proof,
+    door: Door,
     /// A slash at the end makes no difference.
     with_slash: bool,
     router: Router<App>,
@@ -48,15 +40,19 @@ pub struct Routes {
 impl Routes {
     pub fn new(tag: &'static str) -> Routes {
         let (router, paths, schemas) = (Router::new(), Map::new(), Schemas::default());
-        Routes { tag, asks_for: Proof::Token, with_slash: false, router, paths, schemas }
+        Routes { tag, door: Door::Closed, with_slash: false, router, paths, schemas }
     }
 
     pub fn open(tag: &'static str) -> Routes {
-        Routes { asks_for: Proof::Nothing, ..Routes::new(tag) }
+        Routes { door: Door::Open, ..Routes::new(tag) }
     }
 
     pub fn of_platforms(tag: &'static str) -> Routes {
-        Routes { asks_for: Proof::Credentials, ..Routes::new(tag) }
+        Routes { door: Door::Platforms, ..Routes::new(tag) }
+    }
+
+    pub fn on_record(tag: &'static str) -> Routes {
+        Routes { door: Door::OnRecord, ..Routes::new(tag) }
     }
 
     pub fn with_slash(tag: &'static str) -> Routes {
@@ -64,32 +60,36 @@ impl Routes {
     }
 
     pub fn get<T: 'static>(self, path: &str, handler: impl Handler<T, App>, told: Told) -> Routes {
-        self.add(&Method::GET, path, get(handler), told)
+        let served = get(Behind(self.door, handler));
+        self.add(&Method::GET, path, served, told)
     }
 
     pub fn post<T: 'static>(self, path: &str, handler: impl Handler<T, App>, told: Told) -> Routes {
-        self.add(&Method::POST, path, post(handler), told)
+        let served = post(Behind(self.door, handler));
+        self.add(&Method::POST, path, served, told)
     }
 
     pub fn put<T: 'static>(self, path: &str, handler: impl Handler<T, App>, told: Told) -> Routes {
-        self.add(&Method::PUT, path, put(handler), told)
+        let served = put(Behind(self.door, handler));
+        self.add(&Method::PUT, path, served, told)
     }
 
     pub fn patch<T: 'static>(self, path: &str, handler: impl Handler<T, App>, told: Told) -> Routes {
-        self.add(&Method::PATCH, path, patch(handler), told)
+        let served = patch(Behind(self.door, handler));
+        self.add(&Method::PATCH, path, served, told)
     }
 
     pub fn delete<T: 'static>(self, path: &str, handler: impl Handler<T, App>, told: Told) -> Routes {
-        self.add(&Method::DELETE, path, delete(handler), told)
+        let served = delete(Behind(self.door, handler));
+        self.add(&Method::DELETE, path, served, told)
     }
 
     fn add(mut self, method: &Method, path: &str, served: MethodRouter<App>, told: Told) -> Routes {
-        let mut operation = told.written(method, path, self.asks_for, &mut self.schemas);
+        let mut operation = told.written(method, path, self.door, &mut self.schemas);
         operation.insert("tags".to_owned(), json!([self.tag]));
-        if self.asks_for == Proof::Credentials {
+        if self.door == Door::Platforms {
             operation.insert("security".to_owned(), json!([{ "platform": [] }]));
-        }
-        if self.asks_for == Proof::Token {
+        } else if self.door != Door::Open {
             let scopes = gate::scopes(method, path);
             operation.insert("security".to_owned(), json!([{ "token": [] }]));
             operation.insert("description".to_owned(), json!(format!("For a token with `{}`.", scopes.join("` or `"))));

@@ -8,13 +8,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request, State};
+use axum::RequestExt as _;
+use axum::extract::{FromRequestParts, MatchedPath, RawPathParams, Request};
 use axum::http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderValue, Method, Uri};
-use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
 use ipnet::IpNet;
 use lodger::{Id, ProgressSink, Scope, Token};
 
@@ -71,10 +70,6 @@ impl FromStr for Origin {
 #[derive(Clone, Copy)]
 pub struct Peer(pub IpAddr);
 
-/// Who a request is of: the peer, or whom a proxy asks for.
-#[derive(Clone, Copy)]
-pub struct Client(pub IpAddr);
-
 /// Who asks, with a token that was proved.
 #[derive(Clone)]
 pub struct Caller {
@@ -88,6 +83,7 @@ pub struct Caller {
 /// One of the requests that its client may have under way, for as long as it is held.
 #[derive(Clone)]
 pub struct Place {
+    /// Who the request is of: the peer, or whom a proxy asks for.
     client: IpAddr,
     _counted: Arc<Counted<IpAddr>>,
 }
@@ -99,6 +95,10 @@ pub struct Lasting {
 }
 
 impl Place {
+    pub fn client(&self) -> IpAddr {
+        self.client
+    }
+
     /// Holds it for as long as an operation or a stream takes. Some are left for requests that do not last.
     pub fn lasting(&self, app: &App) -> Result<Lasting, Refusal> {
         let counted = app.clients.lasting(self.client, LASTING_OF_CLIENT).ok_or(Refusal::TooManyRequests)?;
@@ -141,6 +141,10 @@ impl Caller {
     pub fn sees_only(&self) -> Option<String> {
         let all = self.has(&Scope::Read) || self.manages();
         (!all).then(|| self.actor())
+    }
+
+    fn is_of_an_app(&self) -> bool {
+        self.token.scopes.iter().any(|scope| matches!(scope, Scope::App(_)))
     }
 
     fn has(&self, scope: &Scope) -> bool {
@@ -230,56 +234,34 @@ impl Gate {
 }
 
 /// Before anything else, for whoever asks.
-pub async fn local(State(app): State<App>, path: Option<MatchedPath>, mut request: Request, next: Next) -> Response {
-    let Some(Peer(peer)) = request.extensions().get::<Peer>().copied() else {
-        return Refusal::Lost.into_response();
-    };
+pub fn local(app: &App, request: &Request) -> Result<Place, Refusal> {
+    let Peer(peer) = request.extensions().get::<Peer>().copied().ok_or(Refusal::Lost)?;
     let client = app.gate.client(peer, request.headers());
-    if !app.gate.is_for_us(&request) {
-        return Refusal::OtherHost.into_response();
+    if !app.gate.is_for_us(request) {
+        return Err(Refusal::OtherHost);
     }
     // Whoever is sent by a platform comes from its page, and proves that.
-    let signs_on = path.as_ref().is_some_and(|path| path.as_str() == providers::SIGN_ON);
+    let signs_on = request.extensions().get::<MatchedPath>().is_some_and(|path| path.as_str() == providers::SIGN_ON);
     if !signs_on && !app.gate.admits_page(request.headers()) {
-        return Refusal::OtherOrigin.into_response();
+        return Err(Refusal::OtherOrigin);
     }
-    let Some(counted) = app.clients.request(client, REQUESTS_OF_CLIENT) else {
-        return Refusal::TooManyRequests.into_response();
-    };
-    request.extensions_mut().insert(Client(client));
-    let place = Place { client, _counted: Arc::new(counted) };
-    request.extensions_mut().insert(place.clone());
-    let mut response = next.run(request).await;
-    drop(place);
-    // For the log.
-    response.extensions_mut().insert(Client(client));
-    response
+    let counted = app.clients.request(client, REQUESTS_OF_CLIENT).ok_or(Refusal::TooManyRequests)?;
+    Ok(Place { client, _counted: Arc::new(counted) })
 }
 
 /// Only with a token whose scopes include what is asked.
-pub async fn admit(State(app): State<App>, path: Option<MatchedPath>, request: Request, next: Next) -> Response {
-    let (mut parts, body) = request.into_parts();
-    let client = parts.extensions.get::<Client>().map(|client| client.0);
-    let route = path.as_ref().map(MatchedPath::as_str);
+pub async fn admit(app: &App, request: &mut Request) -> Result<Caller, Problem> {
+    let client = request.extensions().get::<Place>().ok_or(Refusal::Lost)?.client;
+    let route = request.extensions().get::<MatchedPath>();
+    let route = route.map(MatchedPath::as_str);
     let is_open = app.gate.is_open && route.is_some_and(|route| route.starts_with(oakestra::PREFIX));
-    let caller = match client {
-        Some(_) if is_open && !parts.headers.contains_key(AUTHORIZATION) => Ok(Caller::anybody()),
-        Some(client) => proved(&app, client, &parts.headers),
-        None => Err(Refusal::Lost.into()),
-    };
-    let caller = match caller {
-        Ok(caller) => caller,
-        Err(problem) => return problem.into_response(),
-    };
-    let of_app = named_app(&mut parts, &app).await;
-    let needed = needed(&parts.method, route);
-    if !caller.is_anybody && !needed.is_met(&caller, of_app.as_ref()) {
-        return Refusal::OtherScope.into_response();
+    if is_open && !request.headers().contains_key(AUTHORIZATION) {
+        return Ok(Caller::anybody());
     }
-    parts.extensions.insert(caller.clone());
-    let mut response = next.run(Request::from_parts(parts, body)).await;
-    response.extensions_mut().insert(caller);
-    response
+    let needed = needed(request.method(), route);
+    let caller = proved(app, client, request.headers())?;
+    let of_app = if caller.is_of_an_app() { named_app(request).await } else { None };
+    if needed.is_met(&caller, of_app.as_ref()) { Ok(caller) } else { Err(Refusal::OtherScope.into()) }
 }
 
 fn proved(app: &App, client: IpAddr, headers: &HeaderMap) -> Result<Caller, Problem> {
@@ -306,8 +288,8 @@ fn proved(app: &App, client: IpAddr, headers: &HeaderMap) -> Result<Caller, Prob
 }
 
 /// The app that the path names.
-async fn named_app(parts: &mut Parts, app: &App) -> Option<Scope> {
-    let params = RawPathParams::from_request_parts(parts, app).await.ok()?;
+async fn named_app(request: &mut Request) -> Option<Scope> {
+    let params = request.extract_parts::<RawPathParams>().await.ok()?;
     let name = params.iter().find(|(name, _)| *name == "app")?.1;
     name.parse().ok().map(Scope::App)
 }
@@ -380,7 +362,7 @@ impl Holder {
         match self {
             Holder::Read => caller.has(&Scope::Read),
             Holder::App => of_app.is_some_and(|app| caller.has(app)),
-            Holder::AnyApp => caller.token.scopes.iter().any(|scope| matches!(scope, Scope::App(_))),
+            Holder::AnyApp => caller.is_of_an_app(),
             Holder::Publish => caller.token.scopes.iter().any(|scope| matches!(scope, Scope::Publish(_))),
             Holder::Manage => caller.has(&Scope::Manage),
         }

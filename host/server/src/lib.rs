@@ -1,7 +1,7 @@
 //! The HTTP surfaces over the library: decode, ask the host, encode. Nothing is decided here but who may ask.
 //!
-//! Every request goes the same way: `listen.rs` bounds its connection, `gate.rs` looks where it comes from and what its token
-//! is for, `v1/` asks the host on the guests' own runtime, and `problem.rs` says what went wrong.
+//! Every request goes the same way, which `passage.rs` leads: `listen.rs` bounds its connection, `gate.rs` looks where it comes
+//! from and what its token is for, `v1/` asks the host on the guests' own runtime, and `problem.rs` says what went wrong.
 
 mod body;
 mod clients;
@@ -11,6 +11,7 @@ mod health;
 mod listen;
 mod metrics;
 mod oakestra;
+mod passage;
 mod problem;
 mod progress;
 mod providers;
@@ -26,7 +27,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::Method;
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use ipnet::IpNet;
 use lodger::Host;
 use tokio::net::TcpListener;
@@ -37,6 +38,7 @@ use crate::document::Routes;
 use crate::gate::Gate;
 pub use crate::gate::{NoOrigin, Origin};
 use crate::metrics::Metrics;
+use crate::passage::{Behind, Door};
 use crate::problem::Refusal;
 use crate::shared::{App, Shared};
 
@@ -204,27 +206,23 @@ impl Server {
     }
 }
 
-/// What is answered without a token, or to platforms; what is put on record where it asks for that; and all else.
-fn routes() -> [Routes; 3] {
-    let open = health::routes().and(document::routes()).and(providers::routes());
-    [open, v1::routes(), metrics::routes().and(oakestra::routes())]
+/// What is answered without a token, platforms among it, and all else.
+fn routes() -> [Routes; 2] {
+    let closed = v1::routes().and(metrics::routes()).and(oakestra::routes());
+    [health::routes().and(document::routes()).and(providers::routes()), closed]
 }
 
 fn router(app: App) -> Router {
-    let [open, verbs, others] = routes();
-    let open = open.router().method_not_allowed_fallback(async || Refusal::MethodNotAllowed);
-    let closed = v1::on_record(verbs.router(), &app)
-        .merge(others.router())
-        .fallback(async || Refusal::NoSuchRoute)
-        .method_not_allowed_fallback(async || Refusal::MethodNotAllowed)
-        .layer(from_fn_with_state(app.clone(), gate::admit));
+    let [open, closed] = routes();
+    let no_method = async || Refusal::MethodNotAllowed;
+    let open = open.router().method_not_allowed_fallback(no_method);
+    let closed = closed
+        .router()
+        .fallback(Behind(Door::Closed, async || Refusal::NoSuchRoute))
+        .method_not_allowed_fallback(Behind(Door::Closed, no_method));
     let all = open.merge(closed);
     let all = if app.gate.origins().is_empty() { all } else { all.layer(cors(app.gate.origins())) };
-    all.layer(from_fn_with_state(app.clone(), gate::local))
-        .layer(from_fn(oakestra::shape))
-        .layer(from_fn_with_state(app.clone(), listen::note))
-        .layer(from_fn(problem::private))
-        .with_state(app)
+    all.layer(from_fn_with_state(app.clone(), passage::around)).with_state(app)
 }
 
 /// What a browser asks before it lets a page of another origin ask. Whether it is one of those named, the gate has looked.

@@ -2,12 +2,9 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, Once};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -17,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::gate::{Caller, Client, Peer};
+use crate::gate::Peer;
 use crate::shared::App;
 use crate::stall::Stalling;
 
@@ -107,17 +104,4 @@ async fn connection(
         tracing::debug!(%error, %peer, "a connection broke");
     }
     drop((counted, place));
-}
-
-/// Notes every request: in the log without its query and headers, with the id of its token; in the metrics by its route.
-pub async fn note(State(app): State<App>, path: Option<MatchedPath>, request: Request, next: Next) -> Response {
-    let (method, asked) = (request.method().clone(), lodger::text::shown(request.uri().path(), 200));
-    let begun = Instant::now();
-    let response = next.run(request).await;
-    let (status, took) = (response.status().as_u16(), begun.elapsed());
-    app.metrics.request(&method, path.as_ref().map_or("", MatchedPath::as_str), status);
-    let client = response.extensions().get::<Client>().map(|client| client.0.to_string());
-    let token = response.extensions().get::<Caller>().map(|caller| caller.token.id.as_str());
-    tracing::info!(%method, path = asked, status, ms = took.as_millis(), client, token, "request");
-    response
 }

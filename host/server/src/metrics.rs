@@ -30,7 +30,8 @@ pub struct Metrics {
     begun: SystemTime,
     calls: Mutex<BTreeMap<[String; 3], u64>>,
     seconds: Mutex<BTreeMap<[String; 2], Histogram>>,
-    requests: Mutex<BTreeMap<[String; 3], u64>>,
+    /// By route, method and status.
+    requests: Mutex<BTreeMap<String, BTreeMap<(&'static str, u16), u64>>>,
 }
 
 impl Default for Metrics {
@@ -71,10 +72,14 @@ impl Metrics {
 
     /// `route` is empty where there is none.
     pub fn request(&self, method: &Method, route: &str, status: u16) {
-        // Methods are the client's to invent.
-        let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::DELETE].contains(method);
-        let method = if known { method.as_str() } else { "other" };
-        *lock(&self.requests).entry([method.to_owned(), route.to_owned(), status.to_string()]).or_default() += 1;
+        // Others are the client's to invent.
+        let known = ["GET", "HEAD", "POST", "PUT", "DELETE"].into_iter().find(|known| method == known);
+        let of = (known.unwrap_or("other"), status);
+        let mut requests = lock(&self.requests);
+        match requests.get_mut(route) {
+            Some(counts) => *counts.entry(of).or_default() += 1,
+            None => drop(requests.insert(route.to_owned(), BTreeMap::from([(of, 1)]))),
+        }
     }
 
     fn write(&self, page: &mut Page) {
@@ -100,9 +105,11 @@ impl Metrics {
             page.line("lodger_call_seconds_count", &of, histogram.count as f64);
         }
         page.of("lodger_http_requests_total", "counter", "Requests answered, by route.");
-        for ([method, route, status], count) in &*lock(&self.requests) {
-            let of = [("method", method.as_str()), ("route", route), ("status", status)];
-            page.line("lodger_http_requests_total", &of, *count as f64);
+        for (route, counts) in &*lock(&self.requests) {
+            for ((method, status), count) in counts {
+                let of = [("method", *method), ("route", route), ("status", &status.to_string())];
+                page.line("lodger_http_requests_total", &of, *count as f64);
+            }
         }
     }
 }

@@ -17,7 +17,6 @@ use axum::extract::{FromRequestParts, Query, RawPathParams, Request};
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_TYPE, HeaderValue};
 use axum::http::request::Parts;
-use axum::middleware::Next;
 use axum::response::Response;
 use serde_json::{Map, Value, json};
 
@@ -99,14 +98,11 @@ fn manager() -> Routes {
 }
 
 /// Gives what is refused under [`PREFIX`] the shape of Oakestra's errors.
-pub async fn shape(request: Request, next: Next) -> Response {
-    let is_ours = request.uri().path().starts_with(PREFIX);
-    let mut response = next.run(request).await;
-    if is_ours && let Some(problem) = response.extensions_mut().remove::<Problem>() {
+pub fn shape(response: &mut Response) {
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         *response.body_mut() = Body::from(body(problem).to_string());
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
     }
-    response
 }
 
 /// The id that a path names, whatever stands there.

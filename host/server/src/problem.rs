@@ -4,10 +4,8 @@
 //! are its outcomes'. What a server itself refuses is in the one table here.
 
 use axum::body::Body;
-use axum::extract::Request;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use lodger::{Error, Grant, HookFailed};
 use serde::Serialize;
@@ -239,12 +237,4 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         Problem::from(self).into_response()
     }
-}
-
-/// No answer is for a cache, or for a browser to make something else of.
-pub async fn private(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
 }

@@ -26,7 +26,7 @@ use utoipa::ToSchema;
 
 use crate::body::{JSON, Json};
 use crate::document::{Routes, Told, one, told};
-use crate::gate::Client;
+use crate::gate::Place;
 use crate::problem::{Problem, Refusal};
 use crate::shared::App;
 
@@ -224,7 +224,7 @@ impl FromRequestParts<App> for Platform {
     type Rejection = NotProvided;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Platform, NotProvided> {
-        let client = parts.extensions.get::<Client>().ok_or(Refusal::Lost)?.0;
+        let client = parts.extensions.get::<Place>().ok_or(Refusal::Lost)?.client();
         let named = named(parts).await;
         let Some((username, password)) = proof(&parts.headers) else { return Err(NotProvided::unproved()) };
         let id = named.as_ref().map(|(addon, dialect)| format!("{dialect} of {addon}"));

@@ -6,9 +6,7 @@ mod events;
 mod operations;
 mod streams;
 
-use axum::Router;
 use axum::http::StatusCode;
-use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use lodger::{
     Added, AddonDetails, AddonInfo, CallRow, Finding, Grant, Installed, LogLine, Moved, Operation, Removed, Repair,
@@ -17,11 +15,10 @@ use lodger::{
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-pub use self::operations::{APPLIED, KEY, PREFER, is_verb};
+pub use self::operations::{APPLIED, KEY, PREFER, is_verb, record};
 use crate::body::{self, PACKAGE, STREAM};
 use crate::document::{Routes, fields_of, list_of, map_of, one, page_of, told};
 use crate::problem::{Problem, Refusal};
-use crate::shared::App;
 
 /// Items on a page: at most, and where the request does not say.
 const PAGE_MAX: u32 = 1000;
@@ -36,14 +33,9 @@ pub fn routes() -> Routes {
     on_addons().and(on_apps()).and(on_all()).and(on_operations())
 }
 
-/// The same, put on record where it asks for that.
-pub fn on_record(routes: Router<App>, app: &App) -> Router<App> {
-    routes.route_layer(from_fn_with_state(app.clone(), operations::record))
-}
-
 fn on_addons() -> Routes {
     let of = |path: &str| format!("{ADDON}{path}");
-    Routes::new("addons")
+    Routes::on_record("addons")
         .get("/v1/addons", addons::list, told("list_addons", "What is installed").answers(200, list_of::<AddonInfo>))
         .post(
             "/v1/addons",
@@ -131,7 +123,7 @@ fn on_addons() -> Routes {
 
 fn on_apps() -> Routes {
     let of = |path: &str| format!("{OF_APP}{path}");
-    Routes::new("apps")
+    Routes::on_record("apps")
         .get(
             "/v1/apps",
             apps::list,
@@ -206,7 +198,7 @@ fn on_apps() -> Routes {
 }
 
 fn on_operations() -> Routes {
-    Routes::new("operations")
+    Routes::on_record("operations")
         .get(
             "/v1/operations",
             operations::list,
@@ -236,7 +228,7 @@ fn on_operations() -> Routes {
 }
 
 fn on_all() -> Routes {
-    Routes::new("host")
+    Routes::on_record("host")
         .get(
             "/v1/calls",
             addons::all_calls,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::str::FromStr;
 
 use rusqlite::types::Type;
-use rusqlite::{Connection, Row};
+use rusqlite::{Connection, Row, RowIndex};
 use serde::{Deserialize, Serialize};
 
 use super::events::Told;
@@ -121,16 +121,16 @@ pub(crate) enum ResourceEnd {
     Gone,
 }
 
-pub(super) fn parsed<T: FromStr>(row: &Row<'_>, column: &str) -> rusqlite::Result<T>
+pub(super) fn parsed<T: FromStr>(row: &Row<'_>, column: impl RowIndex) -> rusqlite::Result<T>
 where
     T::Err: std::error::Error + Send + Sync + 'static,
 {
-    let text: String = row.get(column)?;
+    let text = row.get_ref(column)?.as_str()?;
     text.parse().map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, Type::Text, Box::new(error)))
 }
 
-pub(super) fn from_json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: &str) -> rusqlite::Result<T> {
-    parse_json(&row.get::<_, String>(column)?)
+pub(super) fn from_json<T: serde::de::DeserializeOwned>(row: &Row<'_>, column: impl RowIndex) -> rusqlite::Result<T> {
+    parse_json(row.get_ref(column)?.as_str()?)
 }
 
 pub(super) fn parse_json<T: serde::de::DeserializeOwned>(text: &str) -> rusqlite::Result<T> {
@@ -142,8 +142,8 @@ pub(super) fn to_json(value: &impl Serialize) -> rusqlite::Result<String> {
     serde_json::to_string(value).map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))
 }
 
-pub(super) fn optional<T: FromStr>(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<T>> {
-    Ok(row.get::<_, Option<String>>(column)?.and_then(|text| text.parse().ok()))
+pub(super) fn optional<T: FromStr>(row: &Row<'_>, column: impl RowIndex) -> rusqlite::Result<Option<T>> {
+    Ok(row.get_ref(column)?.as_str_or_null()?.and_then(|text| text.parse().ok()))
 }
 
 pub(super) fn size(row: &Row<'_>) -> rusqlite::Result<Size> {
@@ -166,22 +166,27 @@ pub(super) fn addon(row: &Row<'_>) -> rusqlite::Result<AddonRow> {
     })
 }
 
+/// What [`resource`] reads, by position: to find columns by their names costs more than the query.
+pub(super) const RESOURCES: &str =
+    "SELECT key, addon, app, alias, plan, options, variables, state, guest_id, private, message,
+    created_at FROM resource";
+
 pub(super) fn resource(row: &Row<'_>) -> rusqlite::Result<ResourceRow> {
     Ok(ResourceRow {
-        key: row.get("key")?,
-        addon: parsed(row, "addon")?,
-        app: parsed(row, "app")?,
+        key: row.get(0)?,
+        addon: parsed(row, 1)?,
+        app: parsed(row, 2)?,
         // An empty alias is none.
-        alias: optional(row, "alias")?,
-        plan: optional(row, "plan")?,
-        options: from_json(row, "options")?,
-        region: row.get("region")?,
-        variables: from_json(row, "variables")?,
-        state: parsed(row, "state")?,
-        guest_id: row.get("guest_id")?,
-        private: row.get("private")?,
-        message: row.get("message")?,
-        created_at: row.get("created_at")?,
+        alias: optional(row, 3)?,
+        plan: optional(row, 4)?,
+        options: from_json(row, 5)?,
+        variables: from_json(row, 6)?,
+        state: parsed(row, 7)?,
+        guest_id: row.get(8)?,
+        private: row.get(9)?,
+        message: row.get(10)?,
+        created_at: row.get(11)?,
+        region: row.get(12)?,
     })
 }
 

@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 use super::Store;
 use super::events::{end_of_telling, listen, tell};
 use super::rows::{
-    AddonRow, CallRow, Finish, ResourceEnd, ResourceRow, Revision, addon, call, collect, from_json, parsed, resource,
-    size, to_json,
+    AddonRow, CallRow, Finish, RESOURCES, ResourceEnd, ResourceRow, Revision, addon, call, collect, from_json, parsed,
+    resource, size, to_json,
 };
 use super::slots::keep_slot;
 use crate::error::{Error, Result};
@@ -197,28 +197,22 @@ impl Store {
     }
 
     pub fn resources_of_app(&self, app: &Id) -> Result<Vec<ResourceRow>> {
-        self.read("list resources", |connection| {
-            let sql = "SELECT * FROM resource WHERE app = ?1 ORDER BY created_at, key";
-            collect(connection, sql, [app.as_str()], resource)
-        })
+        self.read("list resources", |connection| oldest_first(connection, "app", app.as_str()))
     }
 
     pub fn resources_of_addon(&self, id: &AddonId) -> Result<Vec<ResourceRow>> {
-        self.read("list resources", |connection| {
-            let sql = "SELECT * FROM resource WHERE addon = ?1 ORDER BY created_at, key";
-            collect(connection, sql, [id.to_string()], resource)
-        })
+        self.read("list resources", |connection| oldest_first(connection, "addon", &id.to_string()))
     }
 
     pub fn resources(&self) -> Result<Vec<ResourceRow>> {
         self.read("list resources", |connection| {
-            collect(connection, "SELECT * FROM resource ORDER BY app, created_at, key", [], resource)
+            collect(connection, &format!("{RESOURCES} ORDER BY app, created_at, key"), [], resource)
         })
     }
 
     pub fn resource(&self, id: &AddonId, key: &str) -> Result<Option<ResourceRow>> {
         self.read("find a resource", |connection| {
-            let mut statement = connection.prepare_cached("SELECT * FROM resource WHERE addon = ?1 AND key = ?2")?;
+            let mut statement = connection.prepare_cached(&format!("{RESOURCES} WHERE addon = ?1 AND key = ?2"))?;
             statement.query_row(params![id.to_string(), key], resource).optional()
         })
     }
@@ -404,6 +398,13 @@ impl Store {
             collect(connection, sql, params![addon.to_string(), after, most], call)
         })
     }
+}
+
+/// Sorted here: of a few rows, which is nearly all there ever are, SQLite's own way to sort costs more than to find them.
+fn oldest_first(connection: &Connection, column: &'static str, is: &str) -> rusqlite::Result<Vec<ResourceRow>> {
+    let mut rows = collect(connection, &format!("{RESOURCES} WHERE {column} = ?1"), [is], resource)?;
+    rows.sort_by(|one, other| (one.created_at, &one.key).cmp(&(other.created_at, &other.key)));
+    Ok(rows)
 }
 
 fn revision(connection: &Connection, id: &str) -> rusqlite::Result<Option<Revision>> {

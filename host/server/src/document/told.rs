@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use axum::http::{HeaderName, Method, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::Proof;
 use super::schemas::{Schemas, Shape};
 use crate::body::JSON;
+use crate::passage::Door;
 use crate::problem::{PROBLEM, Problem};
 use crate::sse::{self, LAST_EVENT_ID};
 use crate::{oakestra, providers, v1};
@@ -83,13 +83,7 @@ impl Told {
         Told { reaches_out: true, ..self }
     }
 
-    pub(super) fn written(
-        self,
-        method: &Method,
-        path: &str,
-        asks_for: Proof,
-        schemas: &mut Schemas,
-    ) -> Map<String, Value> {
+    pub(super) fn written(self, method: &Method, path: &str, door: Door, schemas: &mut Schemas) -> Map<String, Value> {
         let mut operation = Map::new();
         operation.insert("operationId".to_owned(), json!(self.id));
         operation.insert("summary".to_owned(), json!(self.says));
@@ -116,7 +110,7 @@ impl Told {
             path if path.starts_with(providers::PREFIX) => "Platform",
             _ => "",
         };
-        let refused = self.refused(method, path, asks_for).into_iter();
+        let refused = self.refused(method, path, door).into_iter();
         let mut responses: Map<String, Value> = refused
             .map(|status| {
                 (status.to_string(), json!({ "$ref": format!("#/components/responses/{of}Refused{status}") }))
@@ -142,12 +136,12 @@ impl Told {
     }
 
     /// With which status, beside those it answers itself.
-    fn refused(&self, method: &Method, path: &str, asks_for: Proof) -> BTreeSet<u16> {
+    fn refused(&self, method: &Method, path: &str, door: Door) -> BTreeSet<u16> {
         let mut refused = BTreeSet::from([403, 421, 429, 500]);
-        match asks_for {
-            Proof::Nothing => {}
-            Proof::Token => refused.extend([401, 503]),
-            Proof::Credentials => refused.extend([401, 410, 503]),
+        match door {
+            Door::Open => {}
+            Door::Closed | Door::OnRecord => refused.extend([401, 503]),
+            Door::Platforms => refused.extend([401, 410, 503]),
         }
         if path.contains('{') {
             refused.extend([404, 409, 422]);

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use axum::body::to_bytes;
 use axum::extract::{FromRequestParts as _, MatchedPath, RawPathParams, Request, State};
+use axum::handler::Handler;
 use axum::http::header::LOCATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::stream::unfold;
 use lodger::{AddonId, Answered, Begun, Error, Id, Operation, OperationState, UnderWay};
@@ -126,12 +126,12 @@ impl Listening {
 }
 
 /// Before the handler of every request: puts it on record, where it asks for that.
-pub async fn record(State(app): State<App>, request: Request, next: Next) -> Answer {
+pub async fn record<T: 'static>(app: App, request: Request, handler: impl Handler<T, App>) -> Answer {
     let key = key(request.headers())?;
     let at_once = prefers_async(request.headers());
     // Nearly all.
     if key.is_none() && !at_once {
-        return Ok(next.run(request).await);
+        return Ok(handler.call(request, app).await);
     }
     let (mut parts, body) = request.into_parts();
     let route = parts.extensions.get::<MatchedPath>().cloned();
@@ -140,11 +140,11 @@ pub async fn record(State(app): State<App>, request: Request, next: Next) -> Ans
     let place = Place::from_request_parts(&mut parts, &app).await?;
     let request = Request::from_parts(parts, body);
     let Some(verb) = verb else {
-        return if key.is_some() { Err(Refusal::KeyNotTaken.into()) } else { Ok(next.run(request).await) };
+        return if key.is_some() { Err(Refusal::KeyNotTaken.into()) } else { Ok(handler.call(request, app).await) };
     };
     // What no verb takes is refused by its handler.
     if given(request.headers()) == Given::Other {
-        return Ok(next.run(request).await);
+        return Ok(handler.call(request, app).await);
     }
     let lasting = at_once.then(|| place.lasting(&app)).transpose()?;
     let working = app.begin();
@@ -165,7 +165,8 @@ pub async fn record(State(app): State<App>, request: Request, next: Next) -> Ans
         let accepted = accepted(&under_way.operation)?;
         let progress = app.operations.begin(&under_way.operation.id);
         request.extensions_mut().insert(Caller { progress: Some(progress.sink()), ..caller.clone() });
-        let end = carry_out(app, caller, under_way, progress, next.run(request), (working, place, lasting));
+        let work = handler.call(request, app.clone());
+        let end = carry_out(app, caller, under_way, progress, work, (working, place, lasting));
         if at_once {
             tokio::spawn(end);
             return Ok(accepted);
