@@ -1,5 +1,6 @@
 //! What all requests share, and how the host is asked.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -82,7 +83,7 @@ impl Shared {
     where
         W: Future<Output = Result<T, Problem>> + Send + 'static,
     {
-        self.until_done(in_name_of(caller, work(self.host.clone())))
+        self.until_done(in_name_of(caller, Box::pin(work(self.host.clone()))))
     }
 
     /// The same for somebody who has no token.
@@ -94,7 +95,7 @@ impl Shared {
     where
         W: Future<Output = Result<T, Problem>> + Send + 'static,
     {
-        self.until_done(acting_for(actor, work(self.host.clone())))
+        self.until_done(acting_for(actor, Box::pin(work(self.host.clone()))))
     }
 
     fn until_done<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<T> {
@@ -127,7 +128,7 @@ impl Shared {
     where
         W: Future<Output = Result<T, Problem>> + Send + 'static,
     {
-        let work = in_name_of(caller, work(self.host.clone()));
+        let work = in_name_of(caller, Box::pin(work(self.host.clone())));
         let mut task = GoneWith(self.guests.spawn(work));
         ended((&mut task.0).await)
     }
@@ -155,8 +156,9 @@ impl Shared {
     }
 }
 
-/// Work for who asks, whose operation is told how far it comes, where it is one.
-fn in_name_of<W: Future>(caller: &Caller, work: W) -> impl Future<Output = W::Output> + use<W> {
+/// Work for who asks, whose operation is told how far it comes, where it is one. Boxed, as what the host does is ten kilobytes
+/// and more, which each step to the runtime would copy.
+fn in_name_of<W: Future>(caller: &Caller, work: Pin<Box<W>>) -> impl Future<Output = W::Output> + use<W> {
     telling(caller.progress.clone(), acting_for(caller.actor(), work))
 }
 
