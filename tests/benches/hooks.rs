@@ -38,10 +38,12 @@ fn main() -> anyhow::Result<()> {
     if let Some(home) = arguments.iter().position(|argument| argument == MEASURE_MANY) {
         return measure_many(Path::new(arguments.get(home + 1).context("no home")?));
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     if let Some(home) = arguments.iter().position(|argument| argument == served::SERVE_BARE) {
+        // One thread, as `lodger serve` answers on; of more the one that asks would get the less.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         return runtime.block_on(served::serve_bare(Path::new(arguments.get(home + 1).context("no home")?)));
     }
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let figures = runtime.block_on(measure())?;
     if arguments.iter().any(|argument| argument == "--json") {
         println!("{}", serde_json::to_string_pretty(&figures.by_name())?);
