@@ -30,9 +30,12 @@ pub struct Metrics {
     begun: SystemTime,
     calls: Mutex<BTreeMap<[String; 3], u64>>,
     seconds: Mutex<BTreeMap<[String; 2], Histogram>>,
-    /// By route, method and status.
-    requests: Mutex<BTreeMap<String, BTreeMap<(&'static str, u16), u64>>>,
+    /// By route.
+    requests: Mutex<BTreeMap<String, Answers>>,
 }
+
+/// By method and status.
+type Answers = BTreeMap<(&'static str, u16), u64>;
 
 impl Default for Metrics {
     fn default() -> Self {
