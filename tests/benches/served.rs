@@ -73,8 +73,6 @@ pub async fn measure(figures: &mut Figures) -> anyhow::Result<()> {
         floor.commit("started")?;
         bare.provision().await.map_err(any)?;
         floor.commit("finished")?;
-        // What the answer tells the app.
-        bare.url().await.map_err(any)?;
         to_them.put("/bare").await
     };
     let mut apps = 0;

@@ -105,7 +105,10 @@ impl Host {
             }
             // It was given back meanwhile, or declined.
             Err(Error::OrderGone { .. } | Error::UnknownOrder { .. }) => return Ok(()),
-            Err(error) => Err(error.to_string()),
+            Err(error) => {
+                tell(&error, "an order waits to be carried out");
+                Err(error.to_string())
+            }
         };
         let Err(why) = told else { return self.store.tell_order(&row.id, None, row.tries) };
         let given_up = now_ms() > row.made_at + GIVEN_UP_MS;

@@ -169,7 +169,7 @@ pub(super) fn addon(row: &Row<'_>) -> rusqlite::Result<AddonRow> {
 /// What [`resource`] reads, by position: to find columns by their names costs more than the query.
 pub(super) const RESOURCES: &str =
     "SELECT key, addon, app, alias, plan, options, variables, state, guest_id, private, message,
-    created_at FROM resource";
+    created_at, region FROM resource";
 
 pub(super) fn resource(row: &Row<'_>) -> rusqlite::Result<ResourceRow> {
     Ok(ResourceRow {
