@@ -21,6 +21,8 @@ mod mutual_tls;
 #[cfg(test)]
 mod probe_suite;
 #[cfg(test)]
+mod provider;
+#[cfg(test)]
 mod proxy;
 #[cfg(test)]
 mod registry;

@@ -155,10 +155,7 @@ impl Lab {
 
     /// Starts the binary and does not wait for it.
     pub fn start(&self, args: &[&str]) -> Running {
-        Running {
-            args: args.iter().map(ToString::to_string).collect(),
-            child: Some(self.command(args).spawn().unwrap()),
-        }
+        Running::of(args, self.command(args))
     }
 
     /// Makes the directory of a package.
@@ -282,6 +279,10 @@ pub struct Running {
 }
 
 impl Running {
+    pub fn of(args: &[&str], mut command: Command) -> Running {
+        Running { args: args.iter().map(ToString::to_string).collect(), child: Some(command.spawn().unwrap()) }
+    }
+
     /// Of its process.
     pub fn id(&self) -> u32 {
         self.child.as_ref().unwrap().id()

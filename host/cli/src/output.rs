@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use lodger::{Done, Error, HookFailed, Problem, RemoteError, Step};
+use lodger::{Done, Error, HookFailed, Problem, ProviderError, RemoteError, Step};
 use serde::Serialize;
 use serde_json::json;
 
@@ -90,6 +90,16 @@ impl Usage {
     }
 }
 
+/// What is not done, of what only this program knows.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct Refused {
+    pub code: &'static str,
+    pub message: String,
+    pub hint: String,
+    pub problems: Vec<Problem>,
+}
+
 #[derive(Serialize)]
 struct Body<'a> {
     code: &'a str,
@@ -112,8 +122,12 @@ pub fn failure(context: &Context, error: &anyhow::Error) -> u8 {
         (error.code(), error.exit_code(), error.hint(), error.problems())
     } else if let Some(error) = error.downcast_ref::<lodger_server::Error>() {
         (error.code(), error.exit_code(), error.hint(), &[][..])
+    } else if let Some(error) = error.downcast_ref::<ProviderError>() {
+        (error.code(), error.exit_code(), error.hint(), &[][..])
     } else if let Some(usage) = error.downcast_ref::<Usage>() {
         ("usage", 2, Some(usage.hint.clone()), &[][..])
+    } else if let Some(refused) = error.downcast_ref::<Refused>() {
+        (refused.code, 1, Some(refused.hint.clone()), &refused.problems[..])
     } else {
         ("failed", 1, None, &[][..])
     };

@@ -154,7 +154,6 @@ impl Verb {
             Verb::Events(_)
             | Verb::Serve(_)
             | Verb::Token(_)
-            | Verb::Provider(_)
             | Verb::Adopt(_)
             | Verb::Backup(_)
             | Verb::RestoreHome(_)
@@ -168,6 +167,7 @@ impl Verb {
             | Verb::Dev(_)
             | Verb::Pack(_)
             | Verb::Completions(_) => Reach::Neither,
+            Verb::Provider(verb) => verb.reach(),
         }
     }
 

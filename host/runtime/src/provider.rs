@@ -7,6 +7,7 @@
 //! what could not be told at once (`outbox.rs`), and lets their customers in (`sign_on.rs`).
 
 mod answer;
+mod ask;
 mod callback;
 mod client;
 mod error;
@@ -17,6 +18,7 @@ mod outbox;
 mod request;
 mod sign_on;
 pub(crate) mod sso;
+mod url;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,15 +27,17 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 pub use answer::{Deprovisioned, ProviderAnswer, ProviderChange, ProviderId, ProviderResource};
+pub use ask::{Ask, Credentials, Sent};
 pub use callback::{Callbacks, CalledBack};
-pub use client::{Ask, Credentials, PROVIDER_DEADLINE, ProviderClient, ProviderUrl, Sent};
+pub use client::{PROVIDER_DEADLINE, ProviderClient};
 pub use error::ProviderError;
 pub use gateway::{Begun as OrderBegun, Declined, Ordered, ProviderCredentials};
 pub(crate) use gateway::{is_named, is_order_id, order_row};
 pub use manifest::{At, ManifestReview, ProviderManifest, ProviderPlan};
-pub use request::{OauthGrant, PlanChange, Provision, utc};
+pub use request::{OauthGrant, PlanChange, Provision, fresh_uuid, utc};
 pub use sign_on::{Dashboard, Session, SignOnClaim};
 pub use sso::{SignOn, SignOnAt};
+pub use url::ProviderUrl;
 
 /// How a platform and a provider speak to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

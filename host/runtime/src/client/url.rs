@@ -49,6 +49,11 @@ impl ServerUrl {
         &self.path
     }
 
+    /// The same server, at a path below this one that begins with a slash and is encoded.
+    pub(crate) fn below(&self, path: &str) -> ServerUrl {
+        ServerUrl { path: format!("{}{path}", self.path), ..self.clone() }
+    }
+
     /// For whoever looks at what the name leads to before anything goes there in clear text.
     pub(crate) fn anywhere(text: &str) -> Result<ServerUrl, RemoteError> {
         let wrong = |why| RemoteError::Url { why };

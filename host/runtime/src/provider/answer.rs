@@ -167,6 +167,16 @@ impl ProviderAnswer {
         })
     }
 
+    /// What it calls a resource that may have been made, whatever else there is in the answer.
+    pub fn id(&self) -> Option<ProviderId> {
+        let told: Value = serde_json::from_slice(&self.body).ok().filter(|_| (200..300).contains(&self.status))?;
+        match told.get("id")? {
+            Value::String(id) => id.parse().ok(),
+            Value::Number(id) => id.to_string().parse().ok(),
+            _ => None,
+        }
+    }
+
     /// What has been changed.
     ///
     /// # Errors

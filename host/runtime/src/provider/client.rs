@@ -1,7 +1,6 @@
 //! Speaks to a provider as a platform does. What it answers is hostile: its head, size and time are bounded, no redirect is
 //! followed, and credentials go nowhere but to this machine or over TLS.
 
-use std::fmt;
 use std::future::Future;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -22,10 +21,12 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use super::answer::{Deprovisioned, ProviderAnswer, ProviderChange, ProviderId, ProviderResource};
+use super::ask::{Ask, Credentials, Sent};
 use super::error::ProviderError;
 use super::request::{PlanChange, Provision};
+use super::url::ProviderUrl;
 use super::{At, Dialect, ProviderManifest, sso};
-use crate::client::{RemoteError, ServerUrl};
+use crate::client::ServerUrl;
 use crate::outbound::{self, Destination, DialError, Outbound};
 use crate::text::shown;
 
@@ -41,13 +42,6 @@ const JSON: &str = "application/json";
 pub const PROVIDER_DEADLINE: Duration = Duration::from_secs(25);
 
 type Result<T, E = ProviderError> = std::result::Result<T, E>;
-
-/// Where a request goes: a path of a server, with a query where there is one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProviderUrl {
-    server: ServerUrl,
-    query: Option<String>,
-}
 
 /// How a provider is reached.
 enum Reach {
@@ -68,36 +62,6 @@ pub struct ProviderClient {
     within: Duration,
     /// What is never shown.
     secrets: Vec<String>,
-}
-
-/// Who asks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Credentials {
-    Own,
-    /// Of somebody the provider does not know, as kensa has it.
-    Wrong,
-    Nobody,
-}
-
-/// What goes with a request.
-#[derive(Clone, Debug)]
-pub enum Sent {
-    Nothing,
-    Json(Value),
-    /// `null` without a type, which is what Scalingo's tester sends with a DELETE.
-    Null,
-    Form(Vec<(String, String)>),
-}
-
-/// One request.
-#[derive(Clone, Debug)]
-pub struct Ask {
-    pub method: &'static str,
-    pub url: ProviderUrl,
-    pub sent: Sent,
-    pub credentials: Credentials,
-    /// `NAME=VALUE` of each.
-    pub cookies: Vec<String>,
 }
 
 impl ProviderClient {
@@ -181,10 +145,14 @@ impl ProviderClient {
 
     /// What was used between two times, as a JSON object of the provider's own making.
     pub async fn usage(&self, id: &ProviderId, from: i64, to: i64) -> Result<Value> {
+        self.ask(Ask::new("GET", self.usage_at(id, from, to))).await?.object()
+    }
+
+    /// Where that is; both are seconds since 1970.
+    pub fn usage_at(&self, id: &ProviderId, from: i64, to: i64) -> ProviderUrl {
         let (from, to) = (super::request::utc(from), super::request::utc(to));
         let query = sso::form(&[("from".to_owned(), from), ("to".to_owned(), to)]);
-        let url = ProviderUrl { query: Some(query), ..self.at(id, "usage") };
-        self.ask(Ask::new("GET", url)).await?.object()
+        self.at(id, "usage").asking(query)
     }
 
     /// Any request, whatever is answered.
@@ -200,36 +168,35 @@ impl ProviderClient {
     async fn answered(&self, ask: Ask, until: Instant) -> Result<ProviderAnswer> {
         let url = ask.url.clone();
         let request = self.request(ask)?;
-        let stream = self.connect(&url.server, until).await?;
-        if !url.server.is_secure() {
+        let stream = self.connect(url.server(), until).await?;
+        if !url.server().is_secure() {
             return self.exchange(&url, stream, request).await;
         }
         let outbound = match &self.reach {
             Reach::Operator { .. } => &self.outbound,
             Reach::Granted { outbound, .. } => outbound,
         };
-        let secured = outbound.secure(url.server.host(), stream, until).await;
-        self.exchange(&url, secured.map_err(|error| self.undialled(&url, error))?, request).await
+        let secured = outbound.secure(url.server().host(), stream, until).await;
+        self.exchange(&url, secured.map_err(|error| self.undialled(url.server(), error))?, request).await
     }
 
     fn request(&self, ask: Ask) -> Result<Request<Full<Bytes>>> {
         let unsendable = |what: &str| ProviderError::Broken { to: ask.url.to_string(), what: what.to_owned() };
         let method = Method::from_str(ask.method).map_err(|_| unsendable("is asked by no method"))?;
-        let is_sso = matches!(ask.credentials, Credentials::Nobody) && !matches!(ask.sent, Sent::Json(_));
         let accept = match self.dialect {
-            _ if is_sso => "text/html, */*",
+            _ if ask.page => "text/html, */*",
             Dialect::Scalingo => JSON,
             Dialect::Heroku => HEROKU_V3,
         };
         let mut request = Request::builder()
             .method(method)
             .uri(ask.url.path_and_query())
-            .header(HOST, ask.url.server.authority())
+            .header(HOST, ask.url.server().authority())
             .header(ACCEPT, accept)
             .header(USER_AGENT, concat!("lodger/", env!("CARGO_PKG_VERSION")));
-        request = match ask.credentials {
+        request = match &ask.credentials {
             Credentials::Own => request.header(AUTHORIZATION, self.own.clone()),
-            Credentials::Wrong => request.header(AUTHORIZATION, basic("wrong", "secret")?),
+            Credentials::Of { username, password } => request.header(AUTHORIZATION, basic(username, password)?),
             Credentials::Nobody => request,
         };
         if !ask.cookies.is_empty() {
@@ -248,8 +215,7 @@ impl ProviderClient {
     }
 
     async fn connect(&self, to: &ServerUrl, until: Instant) -> Result<TcpStream> {
-        let url = ProviderUrl { server: to.clone(), query: None };
-        let undialled = |error| self.undialled(&url, error);
+        let undialled = |error| self.undialled(to, error);
         match &self.reach {
             Reach::Operator { may_be_elsewhere } if !may_be_elsewhere || !to.is_secure() => {
                 match outbound::dial_this_machine(to.host(), to.port(), until).await {
@@ -305,87 +271,17 @@ impl ProviderClient {
 
     async fn timely<T>(&self, url: &ProviderUrl, until: Instant, work: impl Future<Output = T>) -> Result<T> {
         let seconds = self.within.as_secs();
-        timeout_at(until, work).await.map_err(|_| ProviderError::TooSlow { to: url.server.to_string(), seconds })
+        timeout_at(until, work).await.map_err(|_| ProviderError::TooSlow { to: url.server().to_string(), seconds })
     }
 
-    fn undialled(&self, url: &ProviderUrl, error: DialError) -> ProviderError {
-        let to = url.server.to_string();
+    fn undialled(&self, to: &ServerUrl, error: DialError) -> ProviderError {
+        let to = to.to_string();
         match error {
             DialError::NotThisMachine { .. } => ProviderError::NotThisMachine { to },
             DialError::Certificate { source, .. } => ProviderError::Untrusted { to, source },
             DialError::Timeout { .. } => ProviderError::TooSlow { to, seconds: self.within.as_secs() },
             error => ProviderError::Unreachable { to, source: Box::new(error) },
         }
-    }
-}
-
-impl Ask {
-    /// With the provider's own credentials, and nothing else.
-    pub fn new(method: &'static str, url: ProviderUrl) -> Ask {
-        Ask { method, url, sent: Sent::Nothing, credentials: Credentials::Own, cookies: Vec::new() }
-    }
-
-    pub fn json(self, body: Value) -> Ask {
-        Ask { sent: Sent::Json(body), ..self }
-    }
-
-    pub fn by(self, credentials: Credentials) -> Ask {
-        Ask { credentials, ..self }
-    }
-}
-
-impl ProviderUrl {
-    /// `what` of the manifest it is.
-    ///
-    /// # Errors
-    /// [`ProviderError::Url`].
-    pub fn parse(what: &str, text: &str) -> Result<ProviderUrl> {
-        let wrong = |why| ProviderError::Url { what: what.to_owned(), why };
-        let text = text.trim();
-        let (place, query) = text.split_once('?').map_or((text, None), |(place, query)| (place, Some(query)));
-        if query.is_some_and(|query| query.contains('#') || !query.bytes().all(|byte| byte.is_ascii_graphic())) {
-            return Err(wrong("its query cannot be sent"));
-        }
-        let server = ServerUrl::anywhere(place).map_err(|error| match error {
-            RemoteError::Url { why } => wrong(why),
-            _ => wrong("it is no URL"),
-        })?;
-        Ok(ProviderUrl { server, query: query.map(str::to_owned) })
-    }
-
-    /// The place that a redirect leads to, where that is at the same server.
-    pub fn follow(&self, location: &str) -> Option<ProviderUrl> {
-        let text = match location {
-            path if path.starts_with('/') && !path.starts_with("//") => format!("{}{path}", self.origin()),
-            text => text.to_owned(),
-        };
-        ProviderUrl::parse("Location", &text).ok().filter(|there| there.origin() == self.origin())
-    }
-
-    /// A path below it, which begins with a slash and is encoded.
-    fn below(&self, path: &str) -> ProviderUrl {
-        let whole = format!("{}{path}", self.server);
-        let server = ServerUrl::anywhere(&whole).unwrap_or_else(|_| self.server.clone());
-        ProviderUrl { server, query: None }
-    }
-
-    fn origin(&self) -> String {
-        format!("{}://{}", if self.server.is_secure() { "https" } else { "http" }, self.server.authority())
-    }
-
-    fn path_and_query(&self) -> String {
-        let path = if self.server.path().is_empty() { "/" } else { self.server.path() };
-        match &self.query {
-            Some(query) => format!("{path}?{query}"),
-            None => path.to_owned(),
-        }
-    }
-}
-
-impl fmt::Display for ProviderUrl {
-    /// Without its query, which may hold a token.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.server.fmt(f)
     }
 }
 

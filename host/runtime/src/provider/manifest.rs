@@ -10,7 +10,7 @@ mod rules;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::Dialect;
+use super::{Dialect, ProviderError};
 use crate::error::{Error, Result};
 
 /// Where a platform asks a provider, and sends people whom it has signed on.
@@ -82,6 +82,17 @@ impl ProviderManifest {
         let raw = raw::read(bytes).map_err(|problem| Error::Manifest { problems: vec![problem] })?;
         let (errors, warnings) = rules::check(&raw);
         Ok(ManifestReview { manifest: raw.into(), errors, warnings })
+    }
+
+    /// That it names every one of these variables.
+    ///
+    /// # Errors
+    /// [`ProviderError::Undeclared`], of the first that it does not.
+    pub fn declares<'a>(&self, names: impl IntoIterator<Item = &'a String>) -> Result<(), ProviderError> {
+        match names.into_iter().find(|name| !self.config_vars.contains(name)) {
+            Some(name) => Err(ProviderError::Undeclared(name.clone())),
+            None => Ok(()),
+        }
     }
 
     pub fn plan(&self, name: &str) -> Option<&ProviderPlan> {

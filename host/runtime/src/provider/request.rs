@@ -90,6 +90,11 @@ impl PlanChange {
     }
 }
 
+/// A name for a resource that nobody has had.
+pub fn fresh_uuid() -> String {
+    uuid::Uuid::new_v4().to_string()
+}
+
 /// `2026-11-22T00:32:26Z`.
 pub fn utc(seconds: i64) -> String {
     let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
