@@ -461,9 +461,9 @@ fn the_manifests_hold_what_both_testers_ask_for() {
     assert!(known.contains("https://of.the.policy/providers/good/probe/heroku/resources"), "{known}");
     lab.lodger(&["provider", "manifest", "good/probe", "--dialect", "klingon"]).exits(2);
     // An addon that cannot provision is no provider.
-    let rules = root().join("guest-examples/price-rules");
-    lab.lodger(&["install", rules.to_str().unwrap(), "--yes"]).ok();
-    lab.lodger(&["--json", "provider", "credentials", "price-rules"]).fails_with(1, "hook-missing");
+    lab.policy("[grant]\nevents = [\"app.*\", \"addon.*\"]\n");
+    lab.lodger(&["install", root().join("guest-examples/audit").to_str().unwrap(), "--yes"]).ok();
+    lab.lodger(&["--json", "provider", "credentials", "audit"]).fails_with(1, "hook-missing");
 }
 
 #[test]

@@ -7,8 +7,10 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// Failures in a row before a client must wait, and for how long each counts, in seconds.
+/// Failures in a row before a client must wait, and for how long each counts, in seconds. Of a platform's credentials more:
+/// testers of providers try them on purpose.
 const TRIES: f64 = 10.0;
+const TRIES_OF_PLATFORM: f64 = 100.0;
 const TRY_SECONDS: f64 = 6.0;
 /// Clients whose failures are remembered. Who has failed least lately is forgotten first.
 const REMEMBERED: usize = 4096;
@@ -67,13 +69,22 @@ impl Clients {
 
     /// Whether the client may try once more: with a token that is there, of the id, or with any other.
     pub fn may_try(&self, client: IpAddr, id: Option<&str>) -> bool {
+        self.has_failed_less(client, id, TRIES)
+    }
+
+    /// The same of a platform's credentials.
+    pub fn may_try_as_platform(&self, client: IpAddr, of: &str) -> bool {
+        self.has_failed_less(client, Some(of), TRIES_OF_PLATFORM)
+    }
+
+    fn has_failed_less(&self, client: IpAddr, id: Option<&str>, tries: f64) -> bool {
         let failures = lock(&self.failures);
         // Nearly always: what it would be found by need not be made then.
         if failures.is_empty() {
             return true;
         }
         let of = (network(client), id.map(str::to_owned));
-        failures.get(&of).is_none_or(|failures| failures.now() + 1.0 <= TRIES)
+        failures.get(&of).is_none_or(|failures| failures.now() + 1.0 <= tries)
     }
 
     pub fn has_failed(&self, client: IpAddr, id: Option<&str>) {

@@ -41,6 +41,7 @@ pub fn routes() -> Routes {
     const RESOURCES: &str = "/providers/{namespace}/{name}/{dialect}/resources";
     const ONE: &str = "/providers/{namespace}/{name}/{dialect}/resources/{resource}";
     const SUSPEND: &str = "/providers/{namespace}/{name}/{dialect}/resources/{resource}/suspend";
+    const USAGE: &str = "/providers/{namespace}/{name}/{dialect}/resources/{resource}/usage";
     const RESUME: &str = "/providers/{namespace}/{name}/{dialect}/resources/{resource}/resume";
     let changes = |id, says| told(id, says).takes(one::<ToChange>).answers(200, one::<Provided>);
     let ordering = told("order", "Provision a resource")
@@ -63,6 +64,7 @@ pub fn routes() -> Routes {
         .delete(ONE, end, told("end_order", "Deprovision a resource").answers_nothing())
         .post(SUSPEND, suspend, told("suspend_order", "Suspend a resource").answers(200, one::<Provided>))
         .post(RESUME, resume, told("resume_order", "Resume a resource").answers(200, one::<Provided>))
+        .get(USAGE, usage, told("usage_of_order", "What a resource has used"))
         .and(signed_on)
 }
 
@@ -172,6 +174,11 @@ async fn resume(State(app): State<App>, platform: Platform, of: OfOrder) -> Answ
     answer(&app, actor, work).await
 }
 
+/// No addon measures it yet.
+async fn usage(_: Platform) -> NotProvided {
+    NotProvided::new(404, "no-usage", "This add-on does not measure its use.".to_owned())
+}
+
 /// Any body is none: there is a client that sends `null`.
 async fn end(State(app): State<App>, platform: Platform, of: OfOrder) -> Answer {
     let actor = platform.actor();
@@ -227,8 +234,10 @@ impl FromRequestParts<App> for Platform {
         let client = parts.extensions.get::<Place>().ok_or(Refusal::Lost)?.client();
         let named = named(parts).await;
         let Some((username, password)) = proof(&parts.headers) else { return Err(NotProvided::unproved()) };
-        let id = named.as_ref().map(|(addon, dialect)| format!("{dialect} of {addon}"));
-        if !app.clients.may_try(client, id.as_deref()) {
+        // Of whatever there is none, all tries count together.
+        let of = named.as_ref().filter(|(addon, dialect)| app.host.is_offered(addon, *dialect).unwrap_or_default());
+        let of = of.map_or_else(|| "platform".to_owned(), |(addon, dialect)| format!("{dialect} of {addon}"));
+        if !app.clients.may_try_as_platform(client, &of) {
             return Err(Refusal::TooManyTries.into());
         }
         match named {
@@ -236,7 +245,7 @@ impl FromRequestParts<App> for Platform {
                 Ok(Platform { addon, dialect })
             }
             _ => {
-                app.clients.has_failed(client, id.as_deref());
+                app.clients.has_failed(client, Some(&of));
                 Err(NotProvided::unproved())
             }
         }

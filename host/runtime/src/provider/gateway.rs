@@ -11,6 +11,7 @@ use std::fmt;
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
+use super::offer::NO_PLAN;
 use super::{Dialect, Order, outbox};
 use crate::compiler::hex;
 use crate::error::{Error, Result};
@@ -150,6 +151,11 @@ impl Host {
         Ok(Some(known))
     }
 
+    /// Whether platforms of this dialect were given credentials for it.
+    pub fn is_offered(&self, addon: &AddonId, dialect: Dialect) -> Result<bool> {
+        self.store.platform_secrets(addon, dialect).map(|made| made.is_some())
+    }
+
     /// Whether it is a platform that asks: before anything else is looked up, and in the same time whatever is wrong.
     pub fn is_platform(&self, addon: &AddonId, dialect: Dialect, username: &str, password: &str) -> Result<bool> {
         let known = self.known_credentials(addon, dialect)?;
@@ -169,6 +175,7 @@ impl Host {
     pub async fn begin_order(&self, addon: &AddonId, dialect: Dialect, order: Order) -> Result<Begun> {
         let (known, _) = self.registry.get(self, addon).await?;
         let mut order = checked(&known.manifest, order)?;
+        order.plan = order.plan.filter(|plan| !is_the_only(&known.manifest, plan));
         if let Some(plan) = &order.plan {
             known_plan(&known, plan)?;
         }
@@ -264,6 +271,12 @@ impl Host {
         plan: &str,
     ) -> Result<Result<Ordered, Declined>> {
         let row = self.order_row(addon, dialect, id)?;
+        let (known, _) = self.registry.get(self, addon).await?;
+        if is_the_only(&known.manifest, plan)
+            && let Some(resource) = self.resource_of(&row)?
+        {
+            return self.ordered(&row, resource, false).await.map(Ok);
+        }
         let done = self.change_plan(&row.app, addon, row.alias.as_ref(), plan).await.map_err(of_order(addon))?;
         self.changed(&row, done).await
     }
@@ -376,6 +389,11 @@ fn checked(manifest: &Manifest, order: Order) -> Result<Order> {
         return invalid(format!("there are only the regions {}", manifest.provider.regions.join(", ")));
     }
     Ok(Order { options, region, ..order })
+}
+
+/// Whether a plan is the one that an addon without plans has to platforms.
+fn is_the_only(manifest: &Manifest, plan: &str) -> bool {
+    manifest.plans.is_empty() && plan == NO_PLAN
 }
 
 /// Heroku names the regions of whom it rents from; manifests have its own names of them.
