@@ -27,10 +27,14 @@ mod proxy;
 #[cfg(test)]
 mod registry;
 #[cfg(test)]
+mod remote;
+#[cfg(test)]
 mod server;
 #[cfg(test)]
 mod services;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod upstream;
 #[cfg(test)]
 mod wat_suite;

@@ -341,7 +341,7 @@ fn an_addon_that_exports_no_plans_says_so() {
     let hint = "its component exports no `plans`: remove it and add it again with --plan, which destroys what is there";
     assert_eq!(error["hint"], hint);
     let error = lab.lodger(&["--json", "suspend", "shop", "probe"]).fails_with(1, "hook-missing");
-    assert_eq!(error["hint"], "its component exports no `plans`");
+    assert_eq!(error["hint"], "it exports nothing to suspend and resume with");
     assert_eq!(lab.json(&["plan", "shop", "probe", "small"])["changed"], false);
     assert_eq!(lab.json(&["resume", "shop", "probe"])["changed"], false);
     let error = lab.lodger(&["--json", "add", "shop", "probe", "--plan", "large"]).fails_with(1, "already-added");

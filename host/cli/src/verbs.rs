@@ -17,11 +17,13 @@ mod enable;
 mod env;
 mod events;
 mod explain;
+mod import;
 mod info;
 mod install;
 mod list;
 mod logs;
 mod new;
+mod open;
 mod pack;
 mod plan;
 mod provider;
@@ -58,6 +60,7 @@ use crate::output::{self, Usage};
 #[derive(clap::Subcommand)]
 pub enum Verb {
     Install(install::Install),
+    Import(import::Import),
     Uninstall(uninstall::Uninstall),
     Upgrade(upgrade::Upgrade),
     Rollback(rollback::Rollback),
@@ -86,6 +89,7 @@ pub enum Verb {
     Suspend(suspend::Suspend),
     Resume(resume::Resume),
     Url(url::Url),
+    Open(open::Open),
     Env(env::Env),
     Run(run::Run),
     Dump(dump::Dump),
@@ -151,7 +155,9 @@ impl Verb {
             | Verb::Dump(_)
             | Verb::Restore(_)
             | Verb::Apps(_) => Reach::Server,
-            Verb::Events(_)
+            Verb::Import(_)
+            | Verb::Open(_)
+            | Verb::Events(_)
             | Verb::Serve(_)
             | Verb::Token(_)
             | Verb::Adopt(_)
@@ -175,6 +181,7 @@ impl Verb {
     pub async fn run(self, context: &Context, command: clap::Command) -> anyhow::Result<u8> {
         match self {
             Verb::Install(verb) => verb.run(context).await,
+            Verb::Import(verb) => verb.run(context).await,
             Verb::Uninstall(verb) => verb.run(context).await,
             Verb::Upgrade(verb) => verb.run(context).await,
             Verb::Rollback(verb) => verb.run(context).await,
@@ -203,6 +210,7 @@ impl Verb {
             Verb::Suspend(verb) => verb.run(context).await,
             Verb::Resume(verb) => verb.run(context).await,
             Verb::Url(verb) => verb.run(context).await,
+            Verb::Open(verb) => verb.run(context).await,
             Verb::Env(verb) => verb.run(context).await,
             Verb::Run(verb) => verb.run(context).await,
             Verb::Dump(verb) => verb.run(context).await,

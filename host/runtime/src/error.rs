@@ -71,6 +71,8 @@ pub enum Error {
     ResourceState { app: Id, addon: AddonId, state: String, hint: String },
     #[error("addon `{addon}` does not export the hook `{hook}`")]
     HookMissing { addon: AddonId, hook: &'static str },
+    #[error("addon `{addon}` {why}")]
+    NoSignOn { addon: AddonId, why: &'static str, hint: String },
     #[error("addon `{addon}` is busy: another call holds its lock")]
     Busy { addon: AddonId },
     #[error("addon `{addon}` does not let it be (`{kind}`): {reason}")]
@@ -268,6 +270,7 @@ impl Error {
             Error::Quarantined { .. } => ("quarantined", Conflict),
             Error::ResourceState { .. } => ("resource-state", Conflict),
             Error::HookMissing { .. } => ("hook-missing", Conflict),
+            Error::NoSignOn { .. } => ("no-sign-on", Conflict),
             Error::Busy { .. } => ("busy", Busy),
             Error::Vetoed { .. } => ("vetoed", Conflict),
             Error::Listener { .. } => ("listener-failed", Conflict),
@@ -414,12 +417,15 @@ impl Error {
             Error::NotPermitted { hint, .. }
             | Error::ResourceState { hint, .. }
             | Error::AlreadyAdded { hint, .. }
+            | Error::NoSignOn { hint, .. }
             | Error::Home { hint, .. } => hint.clone(),
             Error::HookMissing { hook: "change-plan", .. } => {
                 "its component exports no `plans`: remove it and add it again with --plan, which destroys what is there"
                     .to_owned()
             }
-            Error::HookMissing { hook: "suspend" | "resume", .. } => "its component exports no `plans`".to_owned(),
+            Error::HookMissing { hook: "suspend" | "resume", .. } => {
+                "it exports nothing to suspend and resume with".to_owned()
+            }
             Error::Quarantined { addon, .. } => {
                 format!("`lodger enable {addon}` lets it try again; `lodger calls {addon}` shows how it has failed")
             }

@@ -207,6 +207,8 @@ impl FailurePolicies {
 pub(crate) struct Tries {
     /// Calls that were made and are to be made again.
     pub before: u32,
+    /// One of them has ended so that nobody knows what it has done.
+    pub in_doubt: bool,
     last: Option<Call<Answer>>,
 }
 
@@ -216,6 +218,7 @@ impl Tries {
         match (done, self.last.take()) {
             (Ok((call, Next::Again(pause))), _) => {
                 self.before += 1;
+                self.in_doubt |= !call.outcome.is_unavailable();
                 self.last = Some(call);
                 ControlFlow::Continue(pause)
             }

@@ -5,6 +5,7 @@
 //! a policy that got tighter or a component that imports more is noticed before the next call.
 
 mod events;
+mod remote;
 mod services;
 mod slots;
 
@@ -21,7 +22,7 @@ use crate::id::{AddonId, Id};
 use crate::limits::{
     BACKUP_DEADLINE_MS, DEFAULT_DEADLINE_MS, Deadlines, EVENT_DEADLINE_MS, Limit, Limits, SCHEDULE_DEADLINE_MS,
 };
-use crate::manifest::{Manifest, Problem, Setting};
+use crate::manifest::{Manifest, Problem, RemoteProvider, Setting, is_limit_of_remote};
 use crate::outbound::Destination;
 use crate::policy::Policy;
 use crate::sandbox::{Extension, Import, classify_import};
@@ -40,6 +41,14 @@ pub(crate) struct Facts {
     pub exports: Vec<String>,
 }
 
+impl Facts {
+    /// What is known without a component.
+    pub fn of(manifest: &Manifest) -> Facts {
+        let hooks = manifest.remote.as_ref().map(RemoteProvider::hooks).unwrap_or_default();
+        Facts { hooks, ..Facts::default() }
+    }
+}
+
 /// Everything an addon may touch.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(utoipa::ToSchema))]
@@ -52,6 +61,9 @@ pub struct Grant {
     /// The container it stands in for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stands_in: Option<StandIn>,
+    /// The provider elsewhere that its hooks are asked of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remote: Option<String>,
     pub hooks: Vec<HookName>,
     pub limits: Limits,
     pub deadlines_ms: Deadlines,
@@ -100,7 +112,10 @@ impl Grant {
         network(manifest, policy, &mut refusals, &mut lines);
         events::events(manifest, policy, facts, &mut refusals, &mut lines);
         let denied_imports = imports(manifest, facts, offers.extension, &mut refusals, &mut lines);
-        surroundings(manifest, &mut lines);
+        match &manifest.remote {
+            Some(provider) => remote::provider(manifest, provider, &mut lines),
+            None => surroundings(manifest, &mut lines),
+        }
         let services = services::services(manifest, policy, stands_in.as_ref(), &mut refusals, &mut lines);
         if !refusals.is_empty() {
             return Err(refusals);
@@ -109,6 +124,7 @@ impl Grant {
             id: manifest.id.clone(),
             replaces: manifest.replaces.clone(),
             stands_in,
+            remote: manifest.remote.as_ref().map(|provider| provider.base_url.to_string()),
             hooks: facts.hooks.clone(),
             limits,
             deadlines_ms,
@@ -193,6 +209,9 @@ fn limits(manifest: &Manifest, policy: &Policy, refusals: &mut Vec<Problem>, lin
         };
         limits[limit] = value;
         if matches!(limit, Limit::NetworkBytes | Limit::Connections) && manifest.network.is_empty() {
+            continue;
+        }
+        if manifest.remote.is_some() && !is_limit_of_remote(limit) {
             continue;
         }
         lines.push(Line { may: true, what: in_words(limit, value), because });
@@ -403,10 +422,17 @@ fn surroundings(manifest: &Manifest, lines: &mut Vec<Line>) {
         let kind = if setting.secret { "secret setting" } else { "setting" };
         add(true, format!("read its {kind} {name}"), &format!("addon.json: settings.{name}"));
     }
-    for (place, needed) in manifest.depends.iter().enumerate() {
-        add(true, format!("have {needed} enabled before it"), &format!("addon.json: depends[{place}]"));
-    }
-    add(false, "see any other file, variable, process or addon".to_owned(), "built in");
+    needs(manifest, lines);
+    let what = "see any other file, variable, process or addon".to_owned();
+    lines.push(Line { may: false, what, because: "built in".to_owned() });
+}
+
+fn needs(manifest: &Manifest, lines: &mut Vec<Line>) {
+    lines.extend(manifest.depends.iter().enumerate().map(|(place, needed)| Line {
+        may: true,
+        what: format!("have {needed} enabled before it"),
+        because: format!("addon.json: depends[{place}]"),
+    }));
 }
 
 /// How a guest asks for a setting.
@@ -441,9 +467,9 @@ impl Settings {
         self.values.get(name).or_else(|| self.declared.get(name)?.default.as_ref()).cloned()
     }
 
-    /// All that is to be redacted from text of a call that was handed this private value.
-    pub fn secrets_and(&self, private: Option<&String>) -> Vec<String> {
-        self.secrets.iter().chain(private).cloned().collect()
+    /// All that is to be redacted from text of a call that was handed these, too.
+    pub fn secrets_and(&self, others: &[String]) -> Vec<String> {
+        self.secrets.iter().chain(others).cloned().collect()
     }
 
     /// # Errors

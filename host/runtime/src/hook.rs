@@ -331,6 +331,8 @@ pub enum Answer {
     ConfigVars(Vec<ConfigVar>),
     /// `change-plan`, `suspend`, `resume`.
     Changed(Changed),
+    /// `change-plan`, with another private value than before: of a provider elsewhere.
+    Reconfigured(Changed, String),
     Health(HealthReport),
     /// The name of an engine.
     Placed(String),
@@ -360,8 +362,9 @@ impl Answer {
                 Ok(())
             }
             (Answer::Provisioned(made), _) => accept_provisioned(made),
+            (Answer::Reconfigured(_, private), _) => accept_kept("change-plan", "private value", private, PRIVATE_MAX),
             (Answer::Url(url), _) => accept_url("url", url, &[]),
-            (Answer::ConfigVars(vars), _) => accept_vars(vars, allowed_vars),
+            (Answer::ConfigVars(vars), _) => accept_vars("config-vars", vars, allowed_vars),
         }
     }
 
@@ -369,7 +372,7 @@ impl Answer {
     pub(crate) fn message_mut(&mut self) -> Option<&mut String> {
         match self {
             Answer::Provisioned(made) => made.message.as_mut(),
-            Answer::Changed(changed) => changed.message.as_mut(),
+            Answer::Changed(changed) | Answer::Reconfigured(changed, _) => changed.message.as_mut(),
             Answer::Health(report) => report.message.as_mut(),
             Answer::Decided(Verdict::Veto(reason)) => Some(reason),
             Answer::Done | Answer::Url(_) | Answer::ConfigVars(_) | Answer::Placed(_) | Answer::Decided(_) => None,
@@ -409,18 +412,22 @@ pub(crate) fn accept_provisioned(made: &Provisioned) -> Result<(), String> {
     if made.id.is_empty() {
         return Err("provision answered an empty id".to_owned());
     }
-    for (what, value, most) in [("id", &made.id, ID_MAX), ("private value", &made.private, PRIVATE_MAX)] {
-        if value.len() > most {
-            return Err(format!("provision answered {what} of {} bytes; at most {most}", value.len()));
-        }
-        if value.contains(':') || !is_plain(value) {
-            return Err(format!("provision answered {what} with a colon, control or formatting character"));
-        }
-    }
+    accept_kept("provision", "id", &made.id, ID_MAX)?;
+    accept_kept("provision", "private value", &made.private, PRIVATE_MAX)?;
     match &made.log_drain_url {
         Some(url) => accept_url("log-drain-url", url, &["https://", "syslog://", "syslog+tls://"]),
         None => Ok(()),
     }
+}
+
+fn accept_kept(hook: &str, what: &str, value: &str, most: usize) -> Result<(), String> {
+    if value.len() > most {
+        return Err(format!("{hook} answered {what} of {} bytes; at most {most}", value.len()));
+    }
+    if value.contains(':') || !is_plain(value) {
+        return Err(format!("{hook} answered {what} with a colon, control or formatting character"));
+    }
+    Ok(())
 }
 
 fn accept_url(what: &str, url: &str, schemes: &[&str]) -> Result<(), String> {
@@ -436,27 +443,27 @@ fn accept_url(what: &str, url: &str, schemes: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
-fn accept_vars(vars: &[ConfigVar], allowed: &[String]) -> Result<(), String> {
+pub(crate) fn accept_vars(what: &str, vars: &[ConfigVar], allowed: &[String]) -> Result<(), String> {
     if vars.len() > VARS_MAX {
-        return Err(format!("config-vars answered {} variables; at most {VARS_MAX}", vars.len()));
+        return Err(format!("{what} answered {} variables; at most {VARS_MAX}", vars.len()));
     }
     let mut seen = BTreeSet::new();
     for var in vars {
         let name = crate::text::shown(&var.name, 60);
         if !env::is_allowed(&var.name) {
-            return Err(format!("config-vars answered `{name}`, a name never given to an app"));
+            return Err(format!("{what} answered `{name}`, a name never given to an app"));
         }
         if !allowed.contains(&var.name) {
             return Err(format!(
-                "config-vars answered `{name}`, which is not among those it may fill: {}",
+                "{what} answered `{name}`, which is not among those it may fill: {}",
                 allowed.join(", ")
             ));
         }
         if var.value.len() > VALUE_MAX || var.value.contains('\0') {
-            return Err(format!("config-vars answered `{name}` with NUL or over {VALUE_MAX} bytes"));
+            return Err(format!("{what} answered `{name}` with NUL or over {VALUE_MAX} bytes"));
         }
         if !seen.insert(&var.name) {
-            return Err(format!("config-vars answered `{name}` twice"));
+            return Err(format!("{what} answered `{name}` twice"));
         }
     }
     Ok(())

@@ -55,7 +55,8 @@ use crate::outbound::Outbound;
 use crate::outcome::{Outcome, Report};
 use crate::policy::Policy;
 use crate::quota::{Quota, SharedQuota};
-use crate::registry::{Addon, Registry};
+use crate::registry::{Addon, GuestKind, Registry};
+use crate::remote::Known;
 use crate::resources::in_state;
 use crate::sandbox::{Allocation, Extension, Guest, OwnServices, ProgressEvent, ProgressSink, Room, Sandbox};
 use crate::services::Services;
@@ -324,7 +325,7 @@ impl Host {
         let found = self.state_before(&locked.addon, &request)?;
         let mut tries = Tries::default();
         loop {
-            let once = self.call_locked_once(locked, &request, found.clone(), new.as_ref(), tries.before).await;
+            let once = self.call_locked_once(locked, &request, found.clone(), new.as_ref(), &tries).await;
             match tries.after(once) {
                 ControlFlow::Break(call) => return call,
                 ControlFlow::Continue(pause) => tokio::time::sleep(pause).await,
@@ -338,13 +339,14 @@ impl Host {
         request: &HookRequest,
         found: Option<ResourceState>,
         new: Option<&ResourceRow>,
-        before: u32,
+        tries: &Tries,
     ) -> Result<(Call<Answer>, Next)> {
         let (addon, hook) = (&locked.addon, request.hook());
         let chosen = self.chosen_for(addon, request).await;
         let slot = self.slot().await?;
         self.repair_services(locked, hook).await?;
-        let room = self.room(addon, hook.name(), Some(self.quota(locked)?)).about(request).with_place(chosen);
+        let mut room = self.room(addon, hook.name(), Some(self.quota(locked)?)).about(request).with_place(chosen);
+        room.known = self.known(addon, request, new, tries.in_doubt)?;
         let row = self.record(addon, hook.name(), request.key());
         self.store.started(&row, lifecycle::during(hook), lifecycle::resource_during(hook), new)?;
         self.tell(|| ProgressEvent::Step(format!("calling {} of {}", hook.name(), addon.name)));
@@ -358,7 +360,7 @@ impl Host {
             found,
             row,
             policy: self.policy.failure.of(hook),
-            before,
+            before: tries.before,
             held: (locked.held.clone(), slot),
         };
         let Finished { call, next, gone } = section.run().await;
@@ -416,8 +418,7 @@ impl Host {
         if !now.state.is_enabled() {
             return Err(self.not_permitted(&addon, &now.state, "call", "enabled"));
         }
-        let component =
-            addon.component.as_ref().ok_or(Error::HookMissing { addon: addon.id.clone(), hook: "component" })?;
+        let component = addon.component().ok_or(Error::HookMissing { addon: addon.id.clone(), hook: "component" })?;
         let _slot = self.slot().await?;
         let quota = locked.as_ref().map(|locked| self.quota(locked)).transpose()?;
         let mut room = self.room(&addon, name, quota);
@@ -515,6 +516,26 @@ impl Host {
         Ok(SharedQuota::new(Quota::new(max, used)))
     }
 
+    /// What a provider elsewhere is told beyond the request; a component finds it in its own data.
+    fn known(
+        &self,
+        addon: &Addon,
+        request: &HookRequest,
+        new: Option<&ResourceRow>,
+        in_doubt: bool,
+    ) -> Result<Option<Known>> {
+        let (Some(GuestKind::Remote(_)), Some(key)) = (&addon.guest, request.key()) else { return Ok(None) };
+        let row = match new {
+            Some(new) => Some(new.clone()),
+            None => self.store.resource(&addon.id, key)?,
+        };
+        let known = |row: ResourceRow| {
+            let in_doubt = in_doubt || row.state != ResourceState::Provisioning;
+            Known { row, in_doubt, store: self.store.clone() }
+        };
+        Ok(row.map(known))
+    }
+
     /// What one call is given. `/data` is writable exactly when a quota comes with it.
     fn room(&self, addon: &Arc<Addon>, hook: &str, quota: Option<SharedQuota>) -> Room {
         let data = if quota.is_some() { &addon.data_writable } else { &addon.data_readable };
@@ -539,6 +560,7 @@ impl Host {
             services,
             reach: Reach { outbound: self.outbound.clone(), destinations: addon.grant.network.clone(), endpoints },
             private: None,
+            known: None,
             progress: told_of_progress(self.progress.as_ref()),
             extension: Box::new(()),
         }

@@ -44,6 +44,7 @@ mod policy;
 pub mod provider;
 mod quota;
 mod registry;
+mod remote;
 mod render;
 mod repair;
 mod resources;
@@ -87,7 +88,10 @@ pub use id::{AddonId, Id, NotAnId};
 pub use lifecycle::{AddonState, ResourceState};
 pub use limits::{Deadlines, Limit, Limits};
 pub use manager::{Failure, Installation, Standing};
-pub use manifest::{Dependency, Manifest, Plan, Problem, Setting};
+pub use manifest::{
+    Dependency, Manifest, PASSWORD as SETTING_PASSWORD, Plan, Problem, RemoteProvider, SSO_SALT as SETTING_SSO_SALT,
+    Setting,
+};
 pub use market::{Check, Entry, Published, Review, Status as EntryStatus, Submission};
 pub use operations::{Answered, Begun, Operation, OperationState, UnderWay};
 pub use outbound::{Destination, NotADestination, Pattern};
@@ -98,6 +102,7 @@ pub use provider::{
     Dashboard, Declined, Dialect, Order, OrderBegun, Ordered, ProviderClient, ProviderCredentials, ProviderError,
     ProviderManifest, Session, SignOnClaim,
 };
+pub use remote::Import;
 pub use resources::{Add, Env, EnvFailure, Resource};
 pub use sandbox::{Extension, Guest, ProgressEvent, ProgressSink};
 pub use services::Repair;

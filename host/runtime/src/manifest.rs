@@ -4,6 +4,7 @@
 //! descriptor is a valid manifest. After [`Manifest::parse`] every name in it is an [`Id`] and every reference resolves.
 
 mod raw;
+mod remote;
 mod rules;
 mod services;
 
@@ -18,6 +19,8 @@ use crate::limits::Limit;
 use crate::outbound::Destination;
 
 pub(crate) use raw::{Map, document};
+pub(crate) use remote::is_limit as is_limit_of_remote;
+pub use remote::{PASSWORD, RemoteProvider, SSO_SALT};
 pub use services::{Probe, SECRETS_DIR, Service, StartMode};
 pub(crate) use services::{file_variable, is_mount_point, secret_file};
 
@@ -55,6 +58,8 @@ pub struct Manifest {
     pub description: String,
     /// File name of the component within the package; absent for an addon of services only.
     pub component: Option<String>,
+    /// The provider elsewhere that its hooks are asked of, in place of a component.
+    pub remote: Option<RemoteProvider>,
     pub replaces: Option<Id>,
     /// All variables an app may receive. The first is what `url` fills.
     pub config_vars: Vec<String>,

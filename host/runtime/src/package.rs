@@ -62,7 +62,7 @@ impl Package {
     }
 
     /// A package of nothing but its manifest.
-    pub(crate) fn of_manifest(bytes: &[u8]) -> Result<Package> {
+    pub fn of_manifest(bytes: &[u8]) -> Result<Package> {
         let bounds = PackageBounds { bytes: manifest::BYTES_MAX as u64, files: 1, component_bytes: 0 };
         let mut reader = Reader::new(Path::new(manifest::FILE), &bounds);
         reader.note(manifest::FILE)?;

@@ -17,7 +17,7 @@ use crate::hook::HookName;
 use crate::host::Host;
 use crate::id::AddonId;
 use crate::lock::AddonLock;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, RemoteProvider};
 use crate::sandbox::Guest;
 use crate::slot::Offers;
 use crate::store::{AddonRow, Listener, Mark, Revision};
@@ -33,7 +33,8 @@ pub(crate) struct Addon {
     pub manifest: Manifest,
     pub grant: Grant,
     pub settings: Arc<Settings>,
-    pub component: Option<Linked>,
+    /// Absent where the addon has services only.
+    pub guest: Option<GuestKind>,
     /// What the guest sees as `/addon`, and as `/data` in read hooks and in mutating ones.
     pub files: Dir,
     pub data_readable: Dir,
@@ -43,6 +44,14 @@ pub(crate) struct Addon {
 }
 
 impl Addon {
+    /// Its component, where its hooks are asked of one.
+    pub fn component(&self) -> Option<&Linked> {
+        match &self.guest {
+            Some(GuestKind::Component(linked)) => Some(linked),
+            _ => None,
+        }
+    }
+
     /// For a call that will say anew what there is.
     pub fn take_count(&self) -> Option<Size> {
         lock(&self.counted).take()
@@ -51,6 +60,13 @@ impl Addon {
     pub fn count(&self, size: Size) {
         *lock(&self.counted) = Some(size);
     }
+}
+
+/// What an addon's hooks are asked of.
+pub(crate) enum GuestKind {
+    Component(Box<Linked>),
+    /// A provider elsewhere.
+    Remote(RemoteProvider),
 }
 
 /// A component with its imports resolved, and the hooks it exports.
@@ -171,14 +187,16 @@ pub(crate) async fn load(host: &Host, row: &AddonRow, data: File) -> Result<Addo
     let manifest = Manifest::parse(&host.home.read_manifest(&row.id, &row.version)?)?;
     let revoked = |refusals| Error::GrantRevoked { addon: row.id.clone(), refusals };
     // What the policy does not admit is told before the component is loaded, which a tighter policy may make impossible.
-    Grant::decide(&manifest, &host.policy, &Facts::default(), &host.offers()).map_err(revoked)?;
-    let mut component = None;
+    let mut facts = Facts::of(&manifest);
+    Grant::decide(&manifest, &host.policy, &facts, &host.offers()).map_err(revoked)?;
+    let mut guest = manifest.remote.clone().map(GuestKind::Remote);
     if let Some(digest) = &row.component_digest {
         let wasm = || host.home.read_component(&row.id, &row.version);
         let compiled = host.compiler.load(&host.sandbox.engine, &host.home.key, &name, digest, wasm).await?;
-        component = Some(link(host, &name, &compiled)?);
+        let linked = link(host, &name, &compiled)?;
+        facts = linked.facts.clone();
+        guest = Some(GuestKind::Component(Box::new(linked)));
     }
-    let facts = component.as_ref().map(|linked| linked.facts.clone()).unwrap_or_default();
     let grant = Grant::decide(&manifest, &host.policy, &facts, &host.offers()).map_err(revoked)?;
     if grant.digest != row.grant_digest {
         return Err(revoked(Vec::new()));
@@ -197,7 +215,7 @@ pub(crate) async fn load(host: &Host, row: &AddonRow, data: File) -> Result<Addo
         settings: Arc::new(Settings::new(manifest.settings.clone(), values)),
         manifest,
         grant,
-        component,
+        guest,
         files: Dir::new(host.home.open_files(&row.id, &row.version)?, FsPerms::ReadOnly, OpenMode::READ, true),
         data_readable: Dir::new(readable, FsPerms::ReadOnly, OpenMode::READ, true),
         data_writable: Dir::new(data, FsPerms::ReadWrite, writable, true),

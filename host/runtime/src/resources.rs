@@ -495,7 +495,7 @@ pub(crate) fn pairs(map: &BTreeMap<String, String>) -> Vec<Pair> {
     map.iter().map(|(name, value)| Pair { name: name.clone(), value: value.clone() }).collect()
 }
 
-fn provision_request(addon: &Addon, row: &ResourceRow) -> ProvisionRequest {
+pub(crate) fn provision_request(addon: &Addon, row: &ResourceRow) -> ProvisionRequest {
     let plan = row.plan.as_ref().and_then(|name| addon.manifest.plan(name));
     ProvisionRequest {
         key: row.key.clone(),

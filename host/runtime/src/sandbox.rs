@@ -31,6 +31,7 @@ use crate::limits::{Limit, Limits};
 use crate::meter::Meter;
 use crate::network::{Dialable, Network, Reach};
 use crate::outcome::{Outcome, Report};
+use crate::remote::Known;
 use crate::stream::{Inlet, Outlet};
 use crate::text::{redact, shown};
 use crate::wasi_fs::Mounts;
@@ -105,6 +106,8 @@ pub(crate) struct Room {
     pub reach: Reach,
     /// The private value the guest is handed, to redact it.
     pub private: Option<String>,
+    /// What the store knows of the resource, for a provider elsewhere.
+    pub known: Option<Known>,
     pub progress: Option<ProgressSink>,
     pub extension: Box<dyn Any + Send>,
 }
@@ -148,7 +151,7 @@ pub(crate) struct Ended<T> {
     pub report: Report,
     pub log: GuestLog,
     /// What is to be redacted from text of this call, beside the addon's secret settings.
-    pub private: Option<String>,
+    pub secrets: Vec<String>,
 }
 
 impl Sandbox {
@@ -174,7 +177,8 @@ impl Sandbox {
         enter: impl AsyncFnOnce(&mut Store<Guest>) -> wasmtime::Result<T>,
     ) -> Ended<T> {
         let began = Instant::now();
-        let (deadline, limits, private) = (room.deadline, room.limits, room.private.clone());
+        let (deadline, limits) = (room.deadline, room.limits);
+        let secrets: Vec<String> = room.private.iter().cloned().collect();
         let log = GuestLog::new(limits[Limit::LogBytes]);
         let quota = room.mounts.quota.clone();
         let mut store = self.store(room, &log);
@@ -198,7 +202,7 @@ impl Sandbox {
         (report.log_bytes, report.log_dropped_bytes) = log.counts();
         let outcome = match ended {
             Ok(Ok(answer)) => Outcome::Completed(answer),
-            Ok(Err(error)) => failure(&error, guest, &log, private.as_ref()),
+            Ok(Err(error)) => failure(&error, guest, &log, &secrets),
             Err(_) => Outcome::DeadlineExceeded { deadline },
         };
         // Closes what the guest left open, so that what it removed meanwhile is given back.
@@ -214,7 +218,7 @@ impl Sandbox {
             (report.data_bytes, report.data_files) = (quota.used().bytes, quota.used().files);
         }
         report.wall_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        Ended { outcome, report, log, private }
+        Ended { outcome, report, log, secrets }
     }
 
     fn store(&self, room: Room, log: &GuestLog) -> Store<Guest> {
@@ -271,7 +275,7 @@ async fn may_use(dialable: Dialable, address: SocketAddr, to: SocketAddrUse) -> 
 
 /// Tells a broken limit from other traps. Where wasmtime has no type for it, its words are what there is; the tests that
 /// break each limit notice when they change.
-fn failure<T>(error: &wasmtime::Error, guest: &Guest, log: &GuestLog, private: Option<&String>) -> Outcome<T> {
+fn failure<T>(error: &wasmtime::Error, guest: &Guest, log: &GuestLog, secrets: &[String]) -> Outcome<T> {
     let text = format!("{error:#}");
     let limit = if matches!(error.downcast_ref::<Trap>(), Some(Trap::StackOverflow)) {
         Some(Limit::StackBytes)
@@ -293,7 +297,7 @@ fn failure<T>(error: &wasmtime::Error, guest: &Guest, log: &GuestLog, private: O
         Some(exit) => format!("the guest exited with code {} instead of returning", exit.0),
         None => error.root_cause().to_string(),
     };
-    let secrets = guest.settings.secrets_and(private);
+    let secrets = guest.settings.secrets_and(secrets);
     let lines = log.lines(&secrets);
     // Where a panic says what it is about depends on the language: Rust does in the line after the one that says where it
     // was. The last line is the best guess otherwise.

@@ -49,10 +49,13 @@ impl Check {
         output::table(&[
             vec!["addon".to_owned(), grant.id.to_string()],
             vec!["version".to_owned(), version.unwrap_or_else(|| "none, counted at install".to_owned())],
-            vec![
-                "component".to_owned(),
-                package.manifest.component.map_or("none".to_owned(), |name| format!("{name}, {}", human_bytes(bytes))),
-            ],
+            match (&package.manifest.remote, package.manifest.component) {
+                (Some(provider), _) => {
+                    vec!["remote".to_owned(), format!("{}, {}", provider.base_url, provider.dialect)]
+                }
+                (None, Some(name)) => vec!["component".to_owned(), format!("{name}, {}", human_bytes(bytes))],
+                (None, None) => vec!["component".to_owned(), "none".to_owned()],
+            },
             vec!["files".to_owned(), package.files.len().to_string()],
             vec!["digest".to_owned(), package.digest],
             vec!["hooks".to_owned(), list(grant.hooks.iter().map(|hook| hook.name()).collect())],

@@ -86,7 +86,7 @@ impl Install {
         with_would().filter(|(_, changes)| *changes).for_each(|(grant, _)| show(context, grant));
         for (grant, _) in with_would().filter(|(_, changes)| *changes) {
             let known = host.addon(&grant.id).is_ok();
-            self.accept(grant, known && !self.dev, alone)?;
+            accept(&self.accept_grant, self.yes && (self.dev || !known), grant, alone)?;
         }
         for incoming in incoming {
             // Which fetches the images of its services.
@@ -127,7 +127,7 @@ impl Install {
                 Err(RemoteError::Refused(mut refusal)) if refusal.code == Error::GrantNotAccepted.code() => {
                     let grant = refusal.grant.take().ok_or(RemoteError::Refused(refusal))?;
                     show(context, &grant);
-                    self.accept(&grant, known, alone)?;
+                    accept(&self.accept_grant, self.yes && !known, &grant, alone)?;
                     context.watch(&what, give(&format!("?accept_grant={}", grant.digest))).await?
                 }
                 done => done?,
@@ -147,24 +147,25 @@ impl Install {
         }
         Ok(0)
     }
+}
 
-    /// An addon already there comes with another grant: a blanket `--yes` is not enough for that.
-    fn accept(&self, grant: &Grant, another: bool, alone: bool) -> anyhow::Result<()> {
-        let what = if alone { "it".to_owned() } else { grant.id.to_string() };
-        let accepted = match &self.accept_grant[..] {
-            [] if self.yes && !another => true,
-            [] => consent::ask(&format!("Install {what} with these permissions?"))?,
-            digests => digests.contains(&grant.digest),
-        };
-        match accepted {
-            true => Ok(()),
-            false if alone => Err(Error::GrantNotAccepted.into()),
-            false => Err(anyhow::Error::from(Error::GrantNotAccepted).context(what)),
-        }
+/// `yes` is not to be given for an addon that is there already and comes with another grant: a blanket one is not enough for
+/// that.
+pub(super) fn accept(digests: &[String], yes: bool, grant: &Grant, alone: bool) -> anyhow::Result<()> {
+    let what = if alone { "it".to_owned() } else { grant.id.to_string() };
+    let accepted = match digests {
+        [] if yes => true,
+        [] => consent::ask(&format!("Install {what} with these permissions?"))?,
+        digests => digests.contains(&grant.digest),
+    };
+    match accepted {
+        true => Ok(()),
+        false if alone => Err(Error::GrantNotAccepted.into()),
+        false => Err(anyhow::Error::from(Error::GrantNotAccepted).context(what)),
     }
 }
 
-fn told(context: &Context, done: &Installed) -> anyhow::Result<serde_json::Value> {
+pub(super) fn told(context: &Context, done: &Installed) -> anyhow::Result<serde_json::Value> {
     let word = if done.changed { "installed" } else { "already installed:" };
     output::say(context, format!("{word} {} {}", done.id, done.version));
     Ok(serde_json::to_value(done)?)

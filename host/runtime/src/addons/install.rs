@@ -55,7 +55,7 @@ impl Host {
 
     /// The same for a package that was read already.
     pub async fn inspect_package(&self, package: Package) -> Result<Incoming> {
-        let mut facts = Facts::default();
+        let mut facts = Facts::of(&package.manifest);
         let refused = |refusals| Error::GrantRefused { refusals };
         // What the policy does not admit is told before the component is compiled, which takes its time.
         Grant::decide(&package.manifest, &self.policy, &facts, &self.offers()).map_err(refused)?;

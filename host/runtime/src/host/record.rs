@@ -105,7 +105,7 @@ impl Keeper {
             HookRequest::Unprovision(_) if done => Some(ResourceEnd::Gone),
             HookRequest::Unprovision(_) => Some(ResourceEnd::State(ResourceState::Failed(HookName::Unprovision))),
             HookRequest::ChangePlan(_) | HookRequest::Suspend(_) | HookRequest::Resume(_) => {
-                before.map(|before| changed(request, before, &ended.outcome))
+                before.map(|before| self.changed(request, before, &mut ended.outcome))
             }
             _ => None,
         };
@@ -171,6 +171,30 @@ impl Keeper {
         ended.outcome = Outcome::Refused(Refused { code: BAD_ANSWER.to_owned(), message });
         ResourceEnd::State(ResourceState::Failed(HookName::Provision))
     }
+
+    /// What a hook of `plans` leaves: what it was asked for, or nothing but a state.
+    fn changed(&self, request: &HookRequest, before: ResourceState, outcome: &mut Outcome<Answer>) -> ResourceEnd {
+        let mut private = None;
+        if let Outcome::Completed(Answer::Reconfigured(_, value)) = outcome {
+            let place = resource_place(request.key().unwrap_or_default());
+            match self.home.key.seal(&place, value.as_bytes()) {
+                Ok(sealed) => private = Some(sealed),
+                Err(error) => {
+                    let message = format!("the host could not keep the answer: {error}");
+                    *outcome = Outcome::Refused(Refused { code: BAD_ANSWER.to_owned(), message });
+                }
+            }
+        }
+        let state = lifecycle::resource_after(request.hook(), before, outcome);
+        let Outcome::Completed(Answer::Changed(changed) | Answer::Reconfigured(changed, _)) = outcome else {
+            return ResourceEnd::State(state);
+        };
+        let plan = match request {
+            HookRequest::ChangePlan(asked) => Some(asked.plan.clone()),
+            _ => None,
+        };
+        ResourceEnd::Changed { state, plan, private, message: changed.message.clone() }
+    }
 }
 
 /// How far a listener has come with the end of a call that told it something.
@@ -182,17 +206,6 @@ fn told<T>(request: &HookRequest, outcome: &Outcome<T>, next: Next) -> Option<To
         _ => End::Failed,
     };
     Some(Told { sequence: event.sequence, end })
-}
-
-/// What a hook of `plans` leaves: what it was asked for, or nothing but a state.
-fn changed(request: &HookRequest, before: ResourceState, outcome: &Outcome<Answer>) -> ResourceEnd {
-    let state = lifecycle::resource_after(request.hook(), before, outcome);
-    let Outcome::Completed(Answer::Changed(changed)) = outcome else { return ResourceEnd::State(state) };
-    let plan = match request {
-        HookRequest::ChangePlan(asked) => Some(asked.plan.clone()),
-        _ => None,
-    };
-    ResourceEnd::Changed { state, plan, message: changed.message.clone() }
 }
 
 /// Law 6: what a hook answered is hostile until it has passed here. Where the caller's side of its stream has failed, it
@@ -214,7 +227,7 @@ pub(super) fn accept(addon: &Addon, request: &HookRequest, ended: &mut Ended<Ans
 
 /// All that is to be redacted from what a call has said.
 fn secrets(addon: &Addon, ended: &Ended<Answer>) -> Vec<String> {
-    let mut secrets = addon.settings.secrets_and(ended.private.as_ref());
+    let mut secrets = addon.settings.secrets_and(&ended.secrets);
     if let Outcome::Completed(Answer::Provisioned(made)) = &ended.outcome {
         secrets.push(made.private.clone());
     }

@@ -19,7 +19,8 @@ use crate::hook::{Answer, HookRequest};
 use crate::lifecycle::ResourceState;
 use crate::lock::Held;
 use crate::outcome::{Outcome, Refused};
-use crate::registry::Addon;
+use crate::registry::{Addon, GuestKind};
+use crate::remote;
 use crate::sandbox::{Ended, Room, Sandbox};
 use crate::store::{CallRow, ResourceEnd};
 use crate::tree::Size;
@@ -75,19 +76,20 @@ impl Section {
     }
 }
 
-/// Runs a hook in the sandbox.
+/// Asks a hook of whatever the addon is: a component, in the sandbox, or a provider elsewhere.
 pub(super) async fn enter(sandbox: &Sandbox, addon: &Addon, room: Room, request: &HookRequest) -> Ended<Answer> {
-    let ended = sandbox
-        .run(room, async |store| match &addon.component {
-            Some(component) => component.hooks.call(store, request).await,
-            None => Err(wasmtime::format_err!("no component")),
-        })
-        .await;
+    let ended = match &addon.guest {
+        Some(GuestKind::Component(linked)) => {
+            sandbox.run(room, async |store| linked.hooks.call(store, request).await).await
+        }
+        Some(GuestKind::Remote(provider)) => return remote::run(provider, addon, room, request).await,
+        None => sandbox.run(room, async |_| Err(wasmtime::format_err!("no component"))).await,
+    };
     let outcome = ended.outcome.and_then(|answer| match answer {
         Ok(answer) => Outcome::Completed(answer),
-        Err(error) => Outcome::Refused(Refused::by_guest(error, &addon.settings.secrets_and(ended.private.as_ref()))),
+        Err(error) => Outcome::Refused(Refused::by_guest(error, &addon.settings.secrets_and(&ended.secrets))),
     });
-    Ended { outcome, report: ended.report, log: ended.log, private: ended.private }
+    Ended { outcome, report: ended.report, log: ended.log, secrets: ended.secrets }
 }
 
 /// Work that its caller polls, and that the runtime finishes when the caller has gone.

@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 
 use super::{BYTES_MAX, Problem};
+use crate::provider::Dialect;
 use crate::text::shown;
 
 #[derive(serde::Deserialize)]
@@ -19,6 +20,7 @@ pub(super) struct Raw {
     #[serde(default)]
     pub description: String,
     pub component: Option<String>,
+    pub remote: Option<Remote>,
     pub replaces: Option<String>,
     pub config_vars: Option<Vec<String>>,
     #[serde(default)]
@@ -39,6 +41,21 @@ pub(super) struct Raw {
     pub provider: Provider,
     #[serde(default)]
     pub depends: Vec<Depends>,
+}
+
+#[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Remote {
+    pub dialect: Dialect,
+    pub base_url: String,
+    pub username: String,
+    pub sso_url: Option<String>,
+    /// How a browser goes there: by a form where true, by a link where not.
+    #[serde(default)]
+    pub sso_post: bool,
+    /// The third version of Heroku's API names resources by the platform's `uuid`, not by the provider's `id`.
+    #[serde(default)]
+    pub by_uuid: bool,
 }
 
 #[derive(serde::Deserialize)]

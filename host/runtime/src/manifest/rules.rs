@@ -7,7 +7,7 @@ use std::str::FromStr;
 use hyper::Uri;
 
 use super::raw::{self, Raw};
-use super::{Dependency, Manifest, Named, Plan, Problem, Provider, Setting, services};
+use super::{Dependency, Manifest, Named, Plan, Problem, Provider, Setting, remote, services};
 use crate::env;
 use crate::hook::HookName;
 use crate::id::{AddonId, Id};
@@ -80,13 +80,17 @@ pub(super) fn check(raw: Raw) -> Result<Manifest, Vec<Problem>> {
     let component = raw.component.as_deref().and_then(|name| component_file(found, name));
     let config_vars = config_vars(found, &raw, id.as_ref());
     let plans = plans(found, &raw);
-    let settings = settings(found, &raw);
+    let mut settings = settings(found, &raw);
     let network = network(found, &raw);
     let limits = limits(&raw);
+    let remote = remote::check(found, &raw, &network, &limits);
     deadlines(found, &raw);
     let services = services::check(found, &raw);
     let provider = provider(found, &raw);
-    if raw.component.is_none() && raw.services.is_empty() {
+    if let Some(remote) = &remote {
+        settings.extend(remote.settings());
+    }
+    if raw.component.is_none() && raw.services.is_empty() && raw.remote.is_none() {
         found.add_with_hint(
             "component",
             "the addon has neither a component nor services",
@@ -102,6 +106,7 @@ pub(super) fn check(raw: Raw) -> Result<Manifest, Vec<Problem>> {
             display_name,
             description: raw.description,
             component,
+            remote,
             replaces,
             config_vars,
             plans,

@@ -48,6 +48,8 @@ pub struct ProviderManifest {
     pub log_drain: bool,
     /// Whether an app may have it more than once.
     pub many_per_app: bool,
+    /// Heroku's third version: resources are named by the `uuid` they are asked for with.
+    pub by_uuid: bool,
     pub regions: Vec<String>,
     pub config_vars: Vec<String>,
     pub plans: Vec<ProviderPlan>,
@@ -145,7 +147,7 @@ mod tests {
         let heroku = ProviderManifest::parse(HEROKU.as_bytes()).unwrap();
         assert_eq!((heroku.dialect, heroku.username.as_str()), (Dialect::Heroku, "youraddon"));
         assert_eq!((heroku.name.as_str(), heroku.password.as_str()), ("Your Add-on", "pass"));
-        assert!(heroku.log_drain && heroku.many_per_app);
+        assert!(heroku.log_drain && heroku.many_per_app && heroku.by_uuid && !scalingo.by_uuid);
         let of = |at: &str, sso: &str, post| Some(At { base_url: at.to_owned(), sso_url: sso.to_owned(), post });
         assert_eq!(
             heroku.production,

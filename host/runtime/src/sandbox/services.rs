@@ -76,7 +76,7 @@ impl OwnServices {
 
     /// Whether the guest could connect to anything.
     fn dials(&self) -> bool {
-        let imports = self.addon.component.iter().flat_map(|linked| &linked.facts.imports);
+        let imports = self.addon.component().into_iter().flat_map(|linked| &linked.facts.imports);
         imports.into_iter().any(|import| import.starts_with("wasi:sockets/") || import.starts_with("wasi:http/"))
     }
 

@@ -115,6 +115,8 @@ pub(crate) enum ResourceEnd {
     Changed {
         state: ResourceState,
         plan: Option<String>,
+        /// Sealed, where it is another.
+        private: Option<Vec<u8>>,
         message: Option<String>,
     },
     State(ResourceState),

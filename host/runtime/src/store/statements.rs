@@ -510,12 +510,13 @@ fn end_resource(transaction: &Transaction<'_>, key: &str, end: &ResourceEnd) -> 
             transaction.prepare_cached("UPDATE instance SET wanted = 'gone' WHERE resource = ?1")?.execute([key])?;
             Ok(())
         }
-        ResourceEnd::Changed { state, plan, message } => {
+        ResourceEnd::Changed { state, plan, private, message } => {
             transaction
                 .prepare_cached(
-                    "UPDATE resource SET state = ?2, plan = coalesce(?3, plan), message = ?4 WHERE key = ?1",
+                    "UPDATE resource SET state = ?2, plan = coalesce(?3, plan), message = ?4,
+                                         private = coalesce(?5, private) WHERE key = ?1",
                 )?
-                .execute(params![key, state.to_string(), plan, message])?;
+                .execute(params![key, state.to_string(), plan, message, private])?;
             Ok(())
         }
         ResourceEnd::Active { id, private, message, log_drain_url } => {

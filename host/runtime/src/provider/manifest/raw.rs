@@ -76,6 +76,15 @@ pub(super) struct Api {
     pub production: Option<Place>,
     pub test: Option<Place>,
     pub username: Option<IgnoredAny>,
+    pub version: Option<Version>,
+}
+
+/// Of the API. Heroku's own writes it as text.
+#[derive(serde::Deserialize)]
+#[serde(untagged, expecting = "neither a text nor a number")]
+pub(super) enum Version {
+    Text(String),
+    Number(u64),
 }
 
 #[derive(serde::Deserialize)]
@@ -128,6 +137,7 @@ impl From<Scalingo> for ProviderManifest {
             description: raw.description.unwrap_or_default(),
             log_drain: raw.log_drain.unwrap_or_default(),
             many_per_app: true,
+            by_uuid: false,
             regions: Vec::new(),
             config_vars: raw.config_vars.unwrap_or_default(),
             plans: raw.plans.unwrap_or_default().into_iter().map(plan).collect(),
@@ -164,6 +174,10 @@ impl From<Heroku> for ProviderManifest {
             description: String::new(),
             log_drain,
             many_per_app,
+            by_uuid: api.version.is_some_and(|version| match version {
+                Version::Text(text) => text == "3",
+                Version::Number(number) => number == 3,
+            }),
             regions: api.regions.unwrap_or_default(),
             config_vars: api.config_vars.unwrap_or_default(),
             plans: raw.plans.unwrap_or_default().into_iter().map(plan).collect(),
