@@ -14,29 +14,27 @@ mod failure;
 mod import;
 mod kept;
 mod open;
+mod words;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-
 pub use self::import::Import;
 
 use self::failure::Failure;
+use self::words::{basic, client, named, options, uuid_of, wanted};
 use crate::bindings::{
-    ChangePlanRequest, Changed, ConfigVar, Pair, ProvisionRequest, Provisioned, ResourceInfo, UnprovisionRequest,
+    ChangePlanRequest, Changed, ConfigVar, ProvisionRequest, Provisioned, ResourceInfo, UnprovisionRequest,
 };
 use crate::guest_log::GuestLog;
 use crate::hook::{Answer, HookName, HookRequest, MESSAGE_MAX, ResourceRef, accept_vars};
 use crate::limits::Limit;
-use crate::manifest::{PASSWORD, RemoteProvider, SSO_SALT};
+use crate::manifest::RemoteProvider;
 use crate::network::Network;
 use crate::outcome::{BAD_ANSWER, Outcome, Refused, Report};
 use crate::provider::{
-    Ask, At, PlanChange, ProviderAnswer, ProviderClient, ProviderError, ProviderId, ProviderManifest, ProviderResource,
-    Provision, Sent,
+    Ask, PlanChange, ProviderAnswer, ProviderClient, ProviderError, ProviderId, ProviderResource, Provision, Sent,
 };
 use crate::registry::Addon;
 use crate::resources::provision_request;
@@ -49,11 +47,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// What is left of the deadline, at least, for whatever is asked last.
 const LAST: Duration = Duration::from_millis(500);
-/// How much longer than the hook its requests may take: it is the deadline that ends both.
-const AFTER_DEADLINE: Duration = Duration::from_secs(1);
 
-/// The region of a provider that names none: every one of Heroku's is there, or everywhere.
-const ANYWHERE: &str = "us";
 /// Shortest value of a variable that is redacted from what the provider says, in bytes. Shorter ones are names of plans, regions
 /// and the like, without which nothing could be said.
 const SECRET_MIN: usize = 12;
@@ -121,29 +115,6 @@ pub(crate) async fn run(provider: &RemoteProvider, addon: &Addon, room: Room, re
     }
     report.wall_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     Ended { outcome, report, log, secrets }
-}
-
-/// What asks the provider, within the addon's grant.
-fn client(
-    provider: &RemoteProvider,
-    addon: &Addon,
-    network: &Network,
-    deadline: Duration,
-) -> Result<ProviderClient, Failure> {
-    if addon.settings.value(PASSWORD).is_none() {
-        let message = format!("the setting {PASSWORD} is not set: `lodger set {} {PASSWORD}=-`", addon.name);
-        return Err(Failure::Said { code: "denied", message });
-    }
-    let (manifest, at) = provider.as_manifest(addon);
-    let (outbound, granted) = (network.outbound.clone(), addon.grant.network.clone());
-    let client = ProviderClient::granted(&manifest, &at, outbound, granted, deadline + AFTER_DEADLINE);
-    client.map_err(|error| failure::not_asked(provider, &error))
-}
-
-/// What proves who asks, as it is sent: whoever is told it might tell it.
-fn basic(provider: &RemoteProvider, addon: &Addon) -> Option<String> {
-    let password = addon.settings.value(PASSWORD)?;
-    Some(STANDARD.encode(format!("{}:{password}", provider.username)))
 }
 
 fn refused(code: &str, message: String) -> Outcome<Answer> {
@@ -340,61 +311,5 @@ impl Asking<'_> {
         let private = kept::write(config).map_err(|why| Failure::Bad(format!("{} {why}", self.provider.base_url)))?;
         self.secrets.push(private.clone());
         Ok(private)
-    }
-}
-
-/// The UUID that a key is.
-fn uuid_of(key: &str) -> Result<String, Failure> {
-    let uuid = uuid::Uuid::try_parse(key).map_err(|_| Failure::Broken("the resource's key is no UUID".to_owned()))?;
-    Ok(uuid.hyphenated().to_string())
-}
-
-/// What a provider calls a resource, as it can be asked for.
-fn named(id: &str) -> Result<ProviderId, Failure> {
-    id.parse().map_err(|error: ProviderError| Failure::Bad(error.to_string()))
-}
-
-fn wanted(asked: &ProvisionRequest) -> Result<Provision, Failure> {
-    Ok(Provision {
-        plan: asked.plan.clone().unwrap_or_default(),
-        options: options(asked.plan_options.iter().chain(&asked.options)),
-        app: asked.app.clone(),
-        uuid: uuid_of(&asked.key)?,
-        region: asked.region.clone().unwrap_or_else(|| ANYWHERE.to_owned()),
-        callback_url: None,
-        oauth_grant: None,
-        log_drain_token: None,
-    })
-}
-
-/// Those of the app count, where both have one.
-fn options<'a>(pairs: impl Iterator<Item = &'a Pair>) -> BTreeMap<String, String> {
-    pairs.map(|pair| (pair.name.clone(), pair.value.clone())).collect()
-}
-
-impl RemoteProvider {
-    /// What the provider has said of itself, as far as it is asked by it, with what the operator has set.
-    pub(crate) fn as_manifest(&self, addon: &Addon) -> (ProviderManifest, At) {
-        let setting = |name| addon.settings.value(name).unwrap_or_default();
-        let manifest = ProviderManifest {
-            dialect: self.dialect,
-            name: addon.id.name.to_string(),
-            username: self.username.clone(),
-            password: setting(PASSWORD),
-            sso_salt: setting(SSO_SALT),
-            logo_url: String::new(),
-            short_description: String::new(),
-            description: String::new(),
-            log_drain: addon.manifest.provider.log_drain,
-            many_per_app: true,
-            by_uuid: self.by_uuid,
-            regions: addon.manifest.provider.regions.clone(),
-            config_vars: addon.manifest.config_vars.clone(),
-            plans: Vec::new(),
-            production: None,
-            test: None,
-        };
-        let sso_url = self.sso_url.as_ref().map(ToString::to_string).unwrap_or_default();
-        (manifest, At { base_url: self.base_url.to_string(), sso_url, post: self.sso_post })
     }
 }

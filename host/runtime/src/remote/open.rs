@@ -1,6 +1,6 @@
 //! The way to a provider's own pages of what an app has of it: its single sign-on.
 
-use super::uuid_of;
+use super::words::uuid_of;
 use crate::error::{Error, Result};
 use crate::host::{Host, now_ms};
 use crate::id::{AddonId, Id};
