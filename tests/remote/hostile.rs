@@ -129,6 +129,16 @@ fn what_cannot_be_taken_away_is_not_forgotten() {
     assert_eq!((state().as_str(), upstream.held().len()), ("failed{unprovision}", 1));
     lab.lodger(&["remove", "shop", ADDON]).ok();
     agree(&lab, &upstream, "gone, too");
+
+    // One that takes a UUID only once has what it refuses.
+    upstream.next([Does::ThenCloses, Does::Says(422, json!({ "error": "uuid has already been taken" }))]);
+    lab.lodger(&["add", "shop", ADDON]).exits(3);
+    assert_eq!((state().as_str(), upstream.held().len()), ("failed{unprovision}", 1));
+    let calls = lab.json(&["calls", ADDON]);
+    let said = calls[0]["detail"].as_str().unwrap();
+    assert!(said.contains("already been taken") && said.contains("is not known"), "{said}");
+    lab.lodger(&["remove", "shop", ADDON]).ok();
+    agree(&lab, &upstream, "gone at last");
 }
 
 #[test]

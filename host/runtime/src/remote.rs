@@ -48,6 +48,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// What is left of the deadline, at least, for whatever is asked last.
 const LAST: Duration = Duration::from_millis(500);
 
+/// The status of what was there, and is not any more.
+const GONE: u16 = 410;
+
 /// Shortest value of a variable that is redacted from what the provider says, in bytes. Shorter ones are names of plans, regions
 /// and the like, without which nothing could be said.
 const SECRET_MIN: usize = 12;
@@ -195,11 +198,17 @@ impl Asking<'_> {
     async fn learn_id(&mut self) -> Result<Option<String>, Failure> {
         let Some(known) = self.known else { return Ok(None) };
         let answer = self.ask_to_make(&wanted(&provision_request(self.addon, &known.row))?).await?;
-        // It says of itself that there is nothing, and will be nothing.
-        if matches!(answer.status, 400 | 402 | 409 | 410 | 422) {
+        if answer.status == GONE {
             return Ok(None);
         }
-        let id = answer.resource().map_err(|error| self.failed(error))?.id.to_string();
+        let made = answer.resource().map_err(|error| match self.failed(error) {
+            // There are those that refuse what they have already: it is not to be forgotten here for that.
+            Failure::Said { message, .. } => {
+                Failure::Broken(format!("{message}; whether it has the resource {} is not known", known.row.key))
+            }
+            failure => failure,
+        })?;
+        let id = made.id.to_string();
         match known.store.guest_id_is_taken(&self.addon.id, &id, &known.row.key) {
             Ok(false) => Ok(Some(id)),
             Ok(true) => {
