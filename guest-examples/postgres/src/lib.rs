@@ -17,6 +17,7 @@ wit_bindgen::generate!({
             export lodger:addon/setup@0.1.0;
             export lodger:addon/provider@0.1.0;
             export lodger:addon/url@0.1.0;
+            export lodger:addon/plans@0.1.0;
             export lodger:addon/backup@0.1.0;
             export lodger:addon/health@0.1.0;
         }
@@ -24,7 +25,7 @@ wit_bindgen::generate!({
     generate_all,
 });
 
-use exports::lodger::addon::{health, provider, setup, url};
+use exports::lodger::addon::{health, plans, provider, setup, url};
 use lodger::addon::types::{Error, Pair};
 use lodger::addon::{progress, services};
 
@@ -84,6 +85,28 @@ impl url::Guest for Addon {
     fn url(id: String, private: String) -> Result<String, Error> {
         let at = services::endpoint(SERVICE, PORT)?;
         Ok(format!("postgres://{id}:{private}@{}:{}/{id}", at.host, at.port))
+    }
+}
+
+impl plans::Guest for Addon {
+    /// `addon.json` has none.
+    fn change_plan(request: plans::ChangePlanRequest) -> Result<plans::Changed, Error> {
+        Err(Error::Invalid(format!("there is no plan {:?}", request.plan)))
+    }
+
+    /// Nobody gets in, and all that was written is kept.
+    fn suspend(of: plans::ResourceInfo) -> Result<plans::Changed, Error> {
+        let name = name(&of.key)?;
+        start()?;
+        psql(&sql::close(&name))?;
+        Ok(plans::Changed { message: Some("the database is closed; its data is kept".to_owned()) })
+    }
+
+    fn resume(of: plans::ResourceInfo) -> Result<plans::Changed, Error> {
+        let name = name(&of.key)?;
+        start()?;
+        psql(&sql::open(&name))?;
+        Ok(plans::Changed { message: Some("the database is open again".to_owned()) })
     }
 }
 

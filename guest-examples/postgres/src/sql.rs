@@ -25,6 +25,19 @@ pub fn make(name: &str, password: &str) -> String {
     )
 }
 
+/// Lets the role in no more, and sends it away where it is. Its database keeps it from being dropped.
+pub fn close(name: &str) -> String {
+    format!(
+        "ALTER ROLE {name} NOLOGIN;
+        SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = '{name}';
+        "
+    )
+}
+
+pub fn open(name: &str) -> String {
+    format!("ALTER ROLE {name} LOGIN;\n")
+}
+
 /// Makes an empty database beside the app's, for what is restored. What a restore that was cut off has left goes.
 pub fn stage(name: &str) -> String {
     format!(

@@ -16,13 +16,14 @@ wit_bindgen::generate!({
             include lodger:addon/imports@0.1.0;
             export lodger:addon/provider@0.1.0;
             export lodger:addon/url@0.1.0;
+            export lodger:addon/plans@0.1.0;
             export lodger:addon/backup@0.1.0;
         }
     ",
     generate_all,
 });
 
-use exports::lodger::addon::{provider, url};
+use exports::lodger::addon::{plans, provider, url};
 use lodger::addon::types::{Error, Pair};
 use lodger::addon::{progress, services};
 
@@ -65,6 +66,24 @@ impl url::Guest for Addon {
     fn url(_id: String, private: String) -> Result<String, Error> {
         let at = services::endpoint(SERVICE, PORT)?;
         Ok(format!("redis://default:{private}@{}:{}/0", at.host, at.port))
+    }
+}
+
+impl plans::Guest for Addon {
+    /// `addon.json` has none.
+    fn change_plan(request: plans::ChangePlanRequest) -> Result<plans::Changed, Error> {
+        Err(Error::Invalid(format!("there is no plan {:?}", request.plan)))
+    }
+
+    /// Nothing runs, and all that was written is kept.
+    fn suspend(_: plans::ResourceInfo) -> Result<plans::Changed, Error> {
+        services::stop(SERVICE)?;
+        Ok(plans::Changed { message: Some("Redis is stopped; its data is kept".to_owned()) })
+    }
+
+    fn resume(of: plans::ResourceInfo) -> Result<plans::Changed, Error> {
+        start(&of.private, "")?;
+        Ok(plans::Changed { message: Some("Redis runs again".to_owned()) })
     }
 }
 

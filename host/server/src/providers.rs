@@ -332,6 +332,8 @@ impl From<Error> for NotProvided {
         match &error {
             Error::OrderGone { .. } => told(410),
             Error::UnknownOrder { .. } => told(404),
+            // To whoever asks, what the addon cannot do is not there.
+            Error::HookMissing { hook: "suspend" | "resume", .. } => told(404),
             // The operator's to mend.
             Error::NotPermitted { .. } | Error::Quarantined { .. } | Error::GrantRevoked { .. } => {
                 NotProvided::at_fault(503, code, &error)

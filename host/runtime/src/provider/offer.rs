@@ -15,20 +15,26 @@ pub(crate) const PREFIX: &str = "/providers";
 
 impl Host {
     /// The manifest of an addon for platforms of a dialect, with what they prove themselves with, which is made where there is
-    /// none yet. `url` is where they reach the server; else the policy says it.
+    /// none yet. `url` is where they reach the server; else the policy says it. `test` is where their testers do; else the same.
     ///
     /// # Errors
     /// As for [`Host::provider_credentials`]; [`Error::NoPublicUrl`].
-    pub async fn provider_manifest(&self, addon: &AddonId, dialect: Dialect, url: Option<ServerUrl>) -> Result<Value> {
+    pub async fn provider_manifest(
+        &self,
+        addon: &AddonId,
+        dialect: Dialect,
+        url: Option<ServerUrl>,
+        test: Option<ServerUrl>,
+    ) -> Result<Value> {
         let url = url.or_else(|| self.policy.platforms.url.clone()).ok_or(Error::NoPublicUrl)?;
         let known = self.provider_credentials(addon, dialect, false).await?;
         let (installed, _) = self.registry.get(self, addon).await?;
         let manifest = &installed.manifest;
-        let root = format!("{url}{PREFIX}/{}/{}", addon.namespace, addon.name);
-        let at = json!({
-            "base_url": format!("{root}/{dialect}/resources"),
-            "sso_url": format!("{root}/{dialect}/sso"),
-        });
+        let at = |url: &ServerUrl| {
+            let root = format!("{url}{PREFIX}/{}/{}/{dialect}", addon.namespace, addon.name);
+            json!({ "base_url": format!("{root}/resources"), "sso_url": format!("{root}/sso") })
+        };
+        let (production, test) = (at(&url), at(test.as_ref().unwrap_or(&url)));
         Ok(match dialect {
             Dialect::Scalingo => json!({
                 "name": manifest.display_name,
@@ -40,8 +46,8 @@ impl Host {
                 "description": described(manifest),
                 "log_drain": manifest.provider.log_drain,
                 "config_vars": installed.grant.config_vars,
-                "production": at,
-                "test": at,
+                "production": production,
+                "test": test,
                 "plans": plans(manifest),
             }),
             Dialect::Heroku => {
@@ -54,8 +60,8 @@ impl Host {
                 api.insert("regions".to_owned(), json!(regions(manifest)));
                 api.insert("password".to_owned(), json!(known.password));
                 api.insert("sso_salt".to_owned(), json!(known.sso_salt));
-                api.insert("production".to_owned(), at.clone());
-                api.insert("test".to_owned(), at);
+                api.insert("production".to_owned(), production);
+                api.insert("test".to_owned(), test);
                 json!({ "id": slug(addon), "name": manifest.display_name, "api": api, "plans": plans(manifest) })
             }
         })

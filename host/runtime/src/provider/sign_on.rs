@@ -32,6 +32,8 @@ const CALLS: u32 = 10;
 pub struct SignOnClaim {
     /// Of the order, as it was answered or as the platform names it.
     pub id: String,
+    /// The same once more, where the platform tells both.
+    pub resource: Option<String>,
     /// Seconds since 1970.
     pub timestamp: String,
     /// `sha1(id:salt:timestamp)`
@@ -83,6 +85,9 @@ impl Host {
         let at = asked.timestamp.parse::<i64>().ok().filter(|at| at.to_string() == asked.timestamp);
         let Some(at) = at.filter(|at| now.abs_diff(*at) <= WINDOW) else { return Ok(None) };
         let uuid = row.asked.uuid.as_deref().unwrap_or(&row.id);
+        if asked.resource.as_ref().is_some_and(|named| named != uuid && *named != row.id) {
+            return Ok(None);
+        }
         let salt = &known.sso_salt;
         let tokens = [
             (&asked.token, sso::token(&asked.id, salt, at)),

@@ -42,6 +42,9 @@ pub struct Manifest {
     /// Where platforms reach the server [default: url under [platforms] in lodger.toml]
     #[arg(long)]
     url: Option<String>,
+    /// Where their testers do [default: the same]
+    #[arg(long, value_name = "URL")]
+    test_url: Option<String>,
 }
 
 impl Manifest {
@@ -49,7 +52,8 @@ impl Manifest {
         let host = context.host().await?;
         let addon = host.resolve(&self.addon)?;
         let url = self.url.map(|url| url.parse()).transpose()?;
-        let manifest = host.provider_manifest(&addon, self.dialect, url).await?;
+        let test = self.test_url.map(|url| url.parse()).transpose()?;
+        let manifest = host.provider_manifest(&addon, self.dialect, url, test).await?;
         if context.json {
             output::json(&manifest)?;
         } else {
