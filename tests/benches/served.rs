@@ -13,6 +13,8 @@ use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use axum::response::IntoResponse;
 use axum::routing::{get, put};
 use axum::{Router, body::Bytes};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::SendRequest;
 use hyper::{Method, Request};
@@ -84,6 +86,29 @@ pub async fn measure(figures: &mut Figures) -> anyhow::Result<()> {
     figures.add("http_provision_floor_us", floor_us, None);
     figures.add("http_provision_us", us, None);
     figures.add("http_provision_over_floor", ratio, Some(Target::AtMost(1.4)));
+
+    for dialect in ["scalingo", "heroku"] {
+        let asked = ["provider", "credentials", "local/bench", "--dialect", dialect];
+        let known: Value = serde_json::from_slice(&lodger(&asked).output()?.stdout)?;
+        let text = |key: &str| known.get(key).and_then(Value::as_str).context("no credentials");
+        let proof = format!("Basic {}", STANDARD.encode(format!("{}:{}", text("username")?, text("password")?)));
+        let path = format!("/providers/local/bench/{dialect}/resources");
+        let mut orders = ours.connect().await?;
+        let mut number = 0;
+        let natively = async || {
+            apps += 1;
+            to_us.put(&format!("/v1/apps/app-{apps}/addons/local/bench")).await
+        };
+        let ordered = async || {
+            number += 1;
+            let order = json!({ "uuid": format!("{dialect}-{number}"), "app_id": "app", "plan": "default" });
+            orders.ask(Method::POST, &path, &proof, order.to_string().into()).await.map(drop)
+        };
+        let (_, us, ratio) = compare(natively, ordered).await?;
+        figures.add(if dialect == "heroku" { "order_heroku_us" } else { "order_scalingo_us" }, us, None);
+        let over = if dialect == "heroku" { "order_heroku_over_http" } else { "order_scalingo_over_http" };
+        figures.add(over, ratio, None);
+    }
     Ok(())
 }
 
@@ -112,6 +137,10 @@ impl Server {
         let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         Ok(Connection { server: self, sender })
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.token)
     }
 
     /// Answers, with all clients asking again as soon as they have one.
@@ -148,21 +177,21 @@ struct Connection<'a> {
 
 impl Connection<'_> {
     async fn get(&mut self) -> anyhow::Result<Bytes> {
-        self.ask(Method::GET, READ, b"").await
+        self.ask(Method::GET, READ, &self.server.bearer(), Bytes::new()).await
     }
 
     async fn put(&mut self, path: &str) -> anyhow::Result<()> {
-        self.ask(Method::PUT, path, WANTED).await.map(drop)
+        self.ask(Method::PUT, path, &self.server.bearer(), Bytes::from_static(WANTED)).await.map(drop)
     }
 
-    async fn ask(&mut self, method: Method, path: &str, body: &'static [u8]) -> anyhow::Result<Bytes> {
+    async fn ask(&mut self, method: Method, path: &str, proof: &str, body: Bytes) -> anyhow::Result<Bytes> {
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header(HOST, &self.server.address)
-            .header(AUTHORIZATION, format!("Bearer {}", self.server.token))
+            .header(AUTHORIZATION, proof)
             .header(CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from_static(body)))?;
+            .body(Full::new(body))?;
         self.sender.ready().await?;
         let response = self.sender.send_request(request).await?;
         let status = response.status();

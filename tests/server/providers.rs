@@ -560,3 +560,45 @@ fn a_backup_brings_orders_back_under_the_names_platforms_know() {
     offered.ask("DELETE", &format!("/{}", made["id"].as_str().unwrap()), &json!(null)).is(204);
     assert_eq!(lab.json(&["apps"]), json!({}));
 }
+
+/// What our own tester says of an addon of ours, asked by whoever has only the manifest.
+fn passes(name: &str, plans: &[&str]) {
+    let lab = Lab::new();
+    lab.policy(
+        "[grant]\nenv_names = [\"DATABASE_URL\"]\n\
+         unpinned = [\"docker.io/library/redis:7\", \"docker.io/library/postgres:16\"]\n",
+    );
+    lab.lodger(&["install", root().join("guest-examples").join(name).to_str().unwrap(), "--yes"]).ok();
+    lab.lodger(&["enable", name]).ok();
+    let server = Serving::start(&lab);
+    for dialect in DIALECTS {
+        let (url, at) = ("https://addons.example.com", server.url(""));
+        let manifest = ["provider", "manifest", name, "--dialect", dialect, "--url", url, "--test-url", &at];
+        lab.write("manifest.json", lab.lodger(&manifest).ok().stdout);
+        let report = lab.json(&[&["provider", "test"], plans].concat());
+        let checks = report["checks"].as_array().unwrap();
+        let skipped = checks.iter().filter(|check| check["result"] == "skipped").count();
+        // Nothing of ours measures its use.
+        assert_eq!((&report["failed"], skipped), (&json!(0), usize::from(dialect == "scalingo")), "{name}: {report}");
+    }
+    assert_eq!(lab.json(&["apps"]), json!({}));
+    drop(server);
+    lab.lodger(&["disable", name]).ok();
+    lab.lodger(&["uninstall", name, "--yes"]).ok();
+}
+
+#[test]
+fn app_secrets_pass_the_whole_contract() {
+    // Longer secrets may be called shorter ones; those an app has are never replaced.
+    passes("app-secrets", &["--plan", "long", "--to", "standard"]);
+}
+
+#[test]
+fn redis_passes_the_whole_contract() {
+    passes("redis", &[]);
+}
+
+#[test]
+fn postgres_passes_the_whole_contract() {
+    passes("postgres", &[]);
+}
