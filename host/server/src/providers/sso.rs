@@ -87,7 +87,8 @@ async fn sign_on(app: &App, request: Request, sent: Sent) -> Response {
     let (mut parts, _) = request.into_parts();
     let Some((addon, dialect)) = named(&mut parts).await else { return denied() };
     let asked = SignOnClaim {
-        id: sent.resource_id.or(sent.id).unwrap_or_default(),
+        // Heroku sends both, and its token is of the first.
+        id: sent.id.or(sent.resource_id).unwrap_or_default(),
         timestamp: sent.timestamp,
         token: sent.token,
         resource_token: sent.resource_token,
