@@ -21,9 +21,9 @@ use crate::output::{self, Refused};
 
 /// Largest manifest that is read, in bytes, and one more to see that it is larger.
 const MANIFEST_MAX: u64 = (1 << 20) + 1;
-/// Test an add-on provider as Scalingo and Heroku ask it, by the manifest that it hands to them
+/// Test an add-on provider as Scalingo and Heroku ask it, by the manifest that it hands to them; make such a manifest of an addon
 ///
-/// It is asked at the manifest's test addresses, never at those for production, and on this machine alone unless --allow-remote
+/// `credentials` and `manifest` are about an addon of the home. Everything else is about a provider of any kind: it is asked at the manifest's test addresses, never at those for production, and on this machine alone unless --allow-remote
 /// says otherwise. Without a command the manifest is checked.
 #[derive(clap::Args)]
 pub struct Provider {

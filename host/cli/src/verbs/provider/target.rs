@@ -49,9 +49,7 @@ impl Target {
         {
             let waiting = callbacks.wait(&wanted.uuid, self.wait);
             let told = context.watch("waiting for the provider to call back", waiting).await;
-            if told.ended.is_none() {
-                anyhow::bail!("`{}` was accepted, and within {:?} nobody has called back", made.id, self.wait);
-            }
+            told.done(self.wait).map_err(|why| anyhow::anyhow!("`{}` was accepted, but {why}", made.id))?;
             let text =
                 |value: &serde_json::Value| value.as_str().map(str::to_owned).unwrap_or_else(|| value.to_string());
             made.config.extend(told.config.iter().map(|(name, value)| (name.clone(), text(value))));
