@@ -113,6 +113,15 @@ fn it_is_used_as_scalingos_own_tester_is() {
     for id in ["", ".", "..", "a\nb"] {
         author.run(&["deprovision", id]).exits(1);
     }
+    for (args, would) in [
+        (&["provision"][..], "would provision plan free at ROOT/resources\n"),
+        (&["update", "addon-id-1", "--plan", "free"], "would move addon-id-1 to plan free at ROOT/resources\n"),
+        (&["deprovision", "addon-id-1"], "would deprovision addon-id-1 at ROOT/resources\n"),
+        (&["purge"], "would forget 1 resource\n"),
+    ] {
+        let ran = author.run(&[args, &["--dry-run"]].concat()).ok();
+        assert_eq!((ran.stdout.as_str(), ran.stderr.replace(&provider.root(), "ROOT").as_str()), ("", would));
+    }
     author.says(&["purge"], "→ OK\n");
     author.says(&["list"], "");
     assert_eq!(provider.state().resources.len(), 1, "it is only forgotten");
