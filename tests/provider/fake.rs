@@ -29,6 +29,8 @@ pub enum Vice {
     None,
     /// Knows neither suspension nor use nor PATCH.
     Old,
+    /// Answers every third request 429.
+    Limits,
     /// Answers 202 and calls back.
     Later,
     /// Answers 202 and does not.
@@ -211,6 +213,9 @@ struct Provider {
 
 impl Provider {
     fn answer(&mut self, asked: &Asked) -> Answered {
+        if self.vice == Vice::Limits && self.state.asked.len().is_multiple_of(3) {
+            return (429, "Retry-After: 0\r\n".to_owned(), String::new());
+        }
         let base = if self.kind == Kind::Scalingo { "/resources" } else { "/heroku/resources" };
         let is_sso = asked.path == "/sso" || asked.method == "GET" && !asked.query.starts_with("from=");
         if is_sso {

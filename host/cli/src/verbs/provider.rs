@@ -21,9 +21,9 @@ use crate::output::{self, Refused};
 
 /// Largest manifest that is read, in bytes, and one more to see that it is larger.
 const MANIFEST_MAX: u64 = (1 << 20) + 1;
-/// Test an add-on provider as Scalingo and Heroku ask it, by the manifest that it hands to them
+/// Test an add-on provider as Scalingo and Heroku ask it, by the manifest that it hands to them; make such a manifest of an addon
 ///
-/// It is asked at the manifest's test addresses, never at those for production, and on this machine alone unless --allow-remote
+/// `credentials` and `manifest` are about an addon of the home. Everything else is about a provider of any kind: it is asked at the manifest's test addresses, never at those for production, and on this machine alone unless --allow-remote
 /// says otherwise. Without a command the manifest is checked.
 #[derive(clap::Args)]
 pub struct Provider {
@@ -63,6 +63,9 @@ enum Tester {
         /// What the app is called [default: a fresh name]
         #[arg(long)]
         app: Option<String>,
+        /// Ask the provider nothing, and say what would be asked
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Ask for another plan
     Update {
@@ -70,13 +73,25 @@ enum Tester {
         plan: String,
         /// What the provider calls the resource; `list` shows it
         id: String,
+        /// Ask the provider nothing, and say what would be asked
+        #[arg(long)]
+        dry_run: bool,
     },
     /// Ask for a resource to be taken away
-    Deprovision { id: String },
+    Deprovision {
+        id: String,
+        /// Ask the provider nothing, and say what would be asked
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// List the resources that were provisioned here and not deprovisioned
     List,
     /// Forget them, without asking the provider anything
-    Purge,
+    Purge {
+        /// Forget nothing, and say what would be forgotten
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Print the link that signs somebody on to the dashboard of a resource, or what a form would post
     Sso { id: String },
     /// Ask for everything that either platform may ask for, and say what is not as it should be; takes away what it made
@@ -113,11 +128,17 @@ impl Provider {
         match verb {
             Tester::Check => check(context, &review),
             _ if !review.errors.is_empty() => refuse(context, &review),
-            Tester::Provision { plan, app } => self.target(review)?.provision(context, plan.as_deref(), app).await,
-            Tester::Update { plan, id } => self.target(review)?.update(context, &id.parse()?, &plan).await,
-            Tester::Deprovision { id } => self.target(review)?.deprovision(context, &id.parse()?).await,
+            Tester::Provision { plan, app, dry_run } => {
+                self.target(review)?.provision(context, plan.as_deref(), app, dry_run).await
+            }
+            Tester::Update { plan, id, dry_run } => {
+                self.target(review)?.update(context, &id.parse()?, &plan, dry_run).await
+            }
+            Tester::Deprovision { id, dry_run } => {
+                self.target(review)?.deprovision(context, &id.parse()?, dry_run).await
+            }
             Tester::List => self.target(review)?.list(context),
-            Tester::Purge => self.target(review)?.purge(context),
+            Tester::Purge { dry_run } => self.target(review)?.purge(context, dry_run),
             Tester::Sso { id } => self.target(review)?.sso(context, &id.parse()?),
             Tester::Test { plan, to } => {
                 contract::run(context, &self.target(review)?, plan.as_deref(), to.as_deref()).await

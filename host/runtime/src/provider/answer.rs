@@ -35,6 +35,8 @@ pub struct ProviderAnswer {
     pub status: u16,
     pub content_type: String,
     pub location: Option<String>,
+    /// In how many seconds to ask again, where it says so.
+    pub retry_after: Option<u64>,
     /// `NAME=VALUE` of each.
     pub cookies: Vec<String>,
     pub body: Bytes,

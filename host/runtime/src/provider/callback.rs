@@ -24,6 +24,8 @@ use tokio::time::timeout;
 
 use super::error::ProviderError;
 
+/// Most variables that one resource is told of.
+const CONFIG_MAX: usize = 1024;
 /// Largest request, in bytes; most connections at a time; and how long one may take.
 const BODY_MAX: usize = 64 << 10;
 const CONNECTIONS_MAX: usize = 8;
@@ -42,6 +44,7 @@ pub struct CalledBack {
 /// Listens until it is dropped.
 pub struct Callbacks {
     root: String,
+    tell: Told,
     told: watch::Receiver<BTreeMap<String, CalledBack>>,
     _listening: JoinSet<()>,
 }
@@ -57,6 +60,7 @@ impl Callbacks {
         let (tell, told) = watch::channel(BTreeMap::new());
         let tell = Arc::new(Mutex::new(tell));
         let mut listening = JoinSet::new();
+        let theirs = tell.clone();
         listening.spawn(async move {
             let mut clients = JoinSet::new();
             loop {
@@ -64,7 +68,7 @@ impl Callbacks {
                     clients.join_next().await;
                 }
                 let Ok((stream, _)) = listener.accept().await else { continue };
-                let tell = tell.clone();
+                let tell = theirs.clone();
                 clients.spawn(async move {
                     let service = service_fn(move |request| take(tell.clone(), request));
                     let mut server = http1::Builder::new();
@@ -74,11 +78,15 @@ impl Callbacks {
                 });
             }
         });
-        Ok(Callbacks { root: format!("http://127.0.0.1:{port}/callback"), told, _listening: listening })
+        Ok(Callbacks { root: format!("http://127.0.0.1:{port}/callback"), tell, told, _listening: listening })
     }
 
-    /// The URL for a resource with this uuid.
+    /// The URL for a resource with this uuid: from now on it is listened for.
     pub fn url(&self, uuid: &str) -> String {
+        let tell = self.tell.lock().unwrap_or_else(PoisonError::into_inner);
+        tell.send_modify(|told| {
+            told.entry(uuid.to_owned()).or_default();
+        });
         format!("{}/{uuid}", self.root)
     }
 
@@ -103,26 +111,44 @@ async fn take(tell: Told, request: Request<Incoming>) -> Result<Response<Full<By
     };
     let body = body.to_bytes();
     let tell = tell.lock().unwrap_or_else(PoisonError::into_inner);
-    tell.send_modify(|told| {
-        let told = told.entry(uuid.to_owned()).or_default();
-        match what {
-            "actions/provision" => told.ended = Some(true),
-            "actions/deprovision" => told.ended = Some(false),
-            _ => match config(&body) {
-                Ok(config) => {
-                    told.config.extend(config);
-                    if is_put {
-                        told.ended = Some(true);
-                    }
-                }
-                Err(why) => {
-                    told.wrong = Some(why.to_owned());
-                    told.ended = Some(false);
-                }
-            },
-        }
+    let is_known = tell.send_if_modified(|told| {
+        let Some(told) = told.get_mut(uuid) else { return false };
+        told.take(what, is_put, &body);
+        true
     });
-    Ok(answer(StatusCode::OK))
+    Ok(answer(if is_known { StatusCode::OK } else { StatusCode::NOT_FOUND }))
+}
+
+impl CalledBack {
+    /// That the resource is there now, after it was waited for so long.
+    ///
+    /// # Errors
+    /// What came instead, in words.
+    pub fn done(&self, within: Duration) -> Result<(), String> {
+        match (self.ended, &self.wrong) {
+            (_, Some(wrong)) => Err(format!("it called back with what is not understood: {wrong}")),
+            (Some(true), None) => Ok(()),
+            (Some(false), None) => Err("it called back that it has given up".to_owned()),
+            (None, None) => Err(format!("nobody has called back within {} seconds", within.as_secs())),
+        }
+    }
+
+    fn take(&mut self, what: &str, is_put: bool, body: &[u8]) {
+        match (what, config(body)) {
+            ("actions/provision", _) => self.ended = Some(true),
+            ("actions/deprovision", _) => self.ended = Some(false),
+            (_, Ok(config)) if self.config.len() + config.len() <= CONFIG_MAX => {
+                self.config.extend(config);
+                if is_put {
+                    self.ended = Some(true);
+                }
+            }
+            (_, told) => {
+                self.wrong = Some(told.err().unwrap_or("there are too many variables").to_owned());
+                self.ended = Some(false);
+            }
+        }
+    }
 }
 
 /// An object as a provision answers it, or Heroku's list of names and values.

@@ -12,7 +12,8 @@ use bytes::{Bytes, BytesMut};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue, LOCATION, SET_COOKIE, USER_AGENT,
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue, LOCATION, RETRY_AFTER, SET_COOKIE,
+    USER_AGENT,
 };
 use hyper::{Method, Request, Response};
 use serde_json::Value;
@@ -260,6 +261,7 @@ impl ProviderClient {
             status: response.status().as_u16(),
             content_type: text(CONTENT_TYPE).unwrap_or_default(),
             location: text(LOCATION),
+            retry_after: text(RETRY_AFTER).and_then(|seconds| seconds.trim().parse().ok()),
             cookies: response.headers().get_all(SET_COOKIE).iter().take(COOKIES_MAX).map(cookie).collect(),
             body: Bytes::new(),
             secrets: self.secrets.clone(),

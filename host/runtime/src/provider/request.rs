@@ -58,15 +58,14 @@ impl Provision {
                     "uuid": uuid,
                     "name": format!("addon-{}", uuid.get(..8).unwrap_or(uuid)),
                 });
-                if let Some(grant) = &self.oauth_grant {
-                    body["oauth_grant"] = json!({
-                        "code": grant.code,
-                        "expires_at": utc(grant.expires_at),
-                        "type": "authorization_code",
-                    });
-                }
-                if let Some(token) = log_drain_token {
-                    body["log_drain_token"] = json!(token);
+                let grant = self.oauth_grant.as_ref().map(|grant| {
+                    let expires_at = utc(grant.expires_at);
+                    json!({ "code": grant.code, "expires_at": expires_at, "type": "authorization_code" })
+                });
+                let token = log_drain_token.as_ref().map(|token| json!(token));
+                if let Some(fields) = body.as_object_mut() {
+                    fields.extend(grant.map(|grant| ("oauth_grant".to_owned(), grant)));
+                    fields.extend(token.map(|token| ("log_drain_token".to_owned(), token)));
                 }
                 body
             }

@@ -87,6 +87,7 @@ async fn sign_on(app: &App, request: Request, sent: Sent) -> Response {
     let (mut parts, _) = request.into_parts();
     let Some((addon, dialect)) = named(&mut parts).await else { return denied() };
     let asked = SignOnClaim {
+        // Heroku sends both, and its token is of the first.
         id: sent.id.or_else(|| sent.resource_id.clone()).unwrap_or_default(),
         resource: sent.resource_id,
         timestamp: sent.timestamp,

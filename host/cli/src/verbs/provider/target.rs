@@ -6,13 +6,14 @@ use lodger::provider::{
     Ask, At, Callbacks, Deprovisioned, Dialect, OauthGrant, PlanChange, ProviderId, ProviderResource, Provision,
     SignOn, fresh_uuid,
 };
+use lodger::text::shown;
 use lodger::{ProviderClient, ProviderError, ProviderManifest};
 use serde_json::json;
 
 use super::cache::{Cache, Entry};
 use crate::context::Context;
 use crate::output::{self, Refused};
-use crate::verbs::counted;
+use crate::verbs::{counted, dry_run};
 
 /// Of a code that can be exchanged nowhere.
 const GRANT_SECONDS: i64 = 300;
@@ -30,9 +31,18 @@ pub struct Target {
 }
 
 impl Target {
-    pub async fn provision(&self, context: &Context, plan: Option<&str>, app: Option<String>) -> anyhow::Result<u8> {
+    pub async fn provision(
+        &self,
+        context: &Context,
+        plan: Option<&str>,
+        app: Option<String>,
+        dry: bool,
+    ) -> anyhow::Result<u8> {
         let plan = self.plan(plan)?;
         let mut cache = Cache::open(self.client.base())?;
+        if dry {
+            return dry_run(context, true, &format!("provision plan {} at {}", shown(&plan, 80), self.client.base()));
+        }
         let mut callbacks = self.listen().await?;
         let mut wanted = self.wanted(&plan, callbacks.as_ref());
         wanted.app = app.unwrap_or(wanted.app);
@@ -49,9 +59,7 @@ impl Target {
         {
             let waiting = callbacks.wait(&wanted.uuid, self.wait);
             let told = context.watch("waiting for the provider to call back", waiting).await;
-            if told.ended.is_none() {
-                anyhow::bail!("`{}` was accepted, and within {:?} nobody has called back", made.id, self.wait);
-            }
+            told.done(self.wait).map_err(|why| anyhow::anyhow!("`{}` was accepted, but {why}", made.id))?;
             let text =
                 |value: &serde_json::Value| value.as_str().map(str::to_owned).unwrap_or_else(|| value.to_string());
             made.config.extend(told.config.iter().map(|(name, value)| (name.clone(), text(value))));
@@ -71,14 +79,21 @@ impl Target {
             }))?;
             return Ok(0);
         }
-        output::say(context, format!("provisioned {}, plan {plan}", made.id));
+        output::say(context, format!("provisioned {}, plan {}", made.id, shown(&plan, 80)));
         output::line("→ OK");
         Ok(0)
     }
 
-    pub async fn update(&self, context: &Context, id: &ProviderId, plan: &str) -> anyhow::Result<u8> {
+    pub async fn update(&self, context: &Context, id: &ProviderId, plan: &str, dry: bool) -> anyhow::Result<u8> {
         let plan = self.plan(Some(plan))?;
         let mut cache = Cache::open(self.client.base())?;
+        if dry {
+            return dry_run(
+                context,
+                true,
+                &format!("move {id} to plan {} at {}", shown(&plan, 80), self.client.base()),
+            );
+        }
         let uuid = cache.entries().iter().find(|entry| entry.id == *id).map(|entry| entry.uuid.clone());
         let uuid = uuid.unwrap_or_else(fresh_uuid);
         let wanted = self.change(&plan, &uuid);
@@ -95,8 +110,11 @@ impl Target {
         Ok(0)
     }
 
-    pub async fn deprovision(&self, context: &Context, id: &ProviderId) -> anyhow::Result<u8> {
+    pub async fn deprovision(&self, context: &Context, id: &ProviderId, dry: bool) -> anyhow::Result<u8> {
         let mut cache = Cache::open(self.client.base())?;
+        if dry {
+            return dry_run(context, true, &format!("deprovision {id} at {}", self.client.base()));
+        }
         let gone = context.watch("deprovisioning", self.client.deprovision(id)).await?;
         cache.remove(id)?;
         if gone == Deprovisioned::Before {
@@ -117,13 +135,18 @@ impl Target {
             return Ok(0);
         }
         for Entry { id, plan, .. } in cache.entries() {
-            output::line(format!("- {id} → {}", lodger::text::shown(plan, 80)));
+            output::line(format!("- {id} → {}", shown(plan, 80)));
         }
         Ok(0)
     }
 
-    pub fn purge(&self, context: &Context) -> anyhow::Result<u8> {
-        let forgotten = Cache::open(self.client.base())?.purge()?;
+    pub fn purge(&self, context: &Context, dry: bool) -> anyhow::Result<u8> {
+        let mut cache = Cache::open(self.client.base())?;
+        if dry {
+            let known = cache.entries().len();
+            return dry_run(context, known > 0, &format!("forget {}", counted(&[(known, "resource")])));
+        }
+        let forgotten = cache.purge()?;
         output::say(context, format!("forgot {}", counted(&[(forgotten, "resource")])));
         if context.json {
             output::json(&json!({ "forgotten": forgotten }))?;
@@ -167,8 +190,8 @@ impl Target {
         let known: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
         Err(Refused {
             code: "unknown-plan",
-            message: format!("Plan {} is not defined in manifest", lodger::text::shown(name, 80)),
-            hint: format!("there are {}", lodger::text::shown(&known.join(", "), 200)),
+            message: format!("Plan {} is not defined in manifest", shown(name, 80)),
+            hint: format!("there are {}", shown(&known.join(", "), 200)),
             problems: Vec::new(),
         })
     }

@@ -122,6 +122,7 @@ fn an_answer_is_taken_within_its_limits_or_not_at_all() {
         status,
         content_type: String::new(),
         location: None,
+        retry_after: None,
         cookies: Vec::new(),
         body: Bytes::copy_from_slice(body.as_bytes()),
         secrets: vec!["the-password".to_owned()],

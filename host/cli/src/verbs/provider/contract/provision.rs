@@ -82,13 +82,7 @@ impl Contract<'_> {
         let waiting = callbacks.wait(&wanted.uuid, self.target.wait);
         let told = self.context.watch("waiting for the provider to call back", waiting).await;
         self.callbacks = Some(callbacks);
-        let met = match (told.ended, &told.wrong) {
-            (_, Some(wrong)) => Err(format!("it called back with what is not understood: {wrong}")),
-            (Some(true), None) => Ok(()),
-            (Some(false), None) => Err("it called back that it has given up".to_owned()),
-            (None, None) => Err(format!("nobody has called back within {} seconds", self.target.wait.as_secs())),
-        };
-        self.note("calls back after 202, and is done", met);
+        self.note("calls back after 202, and is done", told.done(self.target.wait));
         Some(config.into_iter().chain(told.config).collect())
     }
 
