@@ -18,6 +18,7 @@ wit_bindgen::generate!({
             export lodger:addon/provider@0.1.0;
             export lodger:addon/url@0.1.0;
             export lodger:addon/plans@0.1.0;
+            export lodger:addon/usage@0.1.0;
             export lodger:addon/backup@0.1.0;
             export lodger:addon/health@0.1.0;
         }
@@ -25,7 +26,7 @@ wit_bindgen::generate!({
     generate_all,
 });
 
-use exports::lodger::addon::{health, plans, provider, setup, url};
+use exports::lodger::addon::{health, plans, provider, setup, url, usage};
 use lodger::addon::types::{Error, Pair};
 use lodger::addon::{progress, services};
 
@@ -110,6 +111,18 @@ impl plans::Guest for Addon {
     }
 }
 
+impl usage::Guest for Addon {
+    /// `disk_used` in MiB, and open `connections`, both as of now.
+    fn usage(id: String, _: String, _: usage::Period) -> Result<Vec<usage::Figure>, Error> {
+        let told = psql_answer(&sql::used(&id))?;
+        let figures = ["disk_used", "connections"].into_iter().zip(told.split_whitespace()).map(|(what, amount)| {
+            let amount = amount.parse().map_err(|_| Error::Other(format!("psql answers {amount:?}")))?;
+            Ok(usage::Figure { what: what.to_owned(), part: id.clone(), amount })
+        });
+        figures.collect()
+    }
+}
+
 impl health::Guest for Addon {
     fn check() -> Result<health::Report, Error> {
         Ok(match psql(sql::WRITES) {
@@ -146,10 +159,18 @@ fn name(key: &str) -> Result<String, Error> {
 
 /// Runs SQL as the superuser, up to the first error.
 fn psql(sql: &str) -> Result<(), Error> {
+    psql_answer(sql).map(drop)
+}
+
+/// The same, with what is selected: a line each, words apart.
+fn psql_answer(sql: &str) -> Result<String, Error> {
     let command = [
         "psql",
         "--no-psqlrc",
         "--quiet",
+        "--tuples-only",
+        "--no-align",
+        "--field-separator= ",
         "--set=ON_ERROR_STOP=1",
         // Without the line that an error is in: a password may stand there.
         "--set=VERBOSITY=terse",
@@ -160,7 +181,7 @@ fn psql(sql: &str) -> Result<(), Error> {
     let stderr = String::from_utf8_lossy(&ran.stderr);
     let why = || format!("psql: {}", stderr.lines().next().unwrap_or("it said nothing"));
     match ran.exit_code {
-        0 => Ok(()),
+        0 => Ok(String::from_utf8_lossy(&ran.stdout).into_owned()),
         // The connection is not there, or was lost.
         2 => Err(Error::Unavailable(why())),
         _ => Err(Error::Other(why())),

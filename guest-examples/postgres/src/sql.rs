@@ -38,6 +38,11 @@ pub fn open(name: &str) -> String {
     format!("ALTER ROLE {name} LOGIN;\n")
 }
 
+/// Two numbers.
+pub fn used(name: &str) -> String {
+    format!("SELECT pg_database_size('{name}') / 1048576.0, count(*) FROM pg_stat_activity WHERE datname = '{name}';\n")
+}
+
 /// Makes an empty database beside the app's, for what is restored. What a restore that was cut off has left goes.
 pub fn stage(name: &str) -> String {
     format!(

@@ -36,6 +36,7 @@ hooks!(provider, "provider-hooks");
 hooks!(url, "url-hooks");
 hooks!(config, "config-hooks");
 hooks!(plans, "plans-hooks");
+hooks!(usage, "usage-hooks");
 hooks!(backup, "backup-hooks", "wasi:io": wasmtime_wasi::p2::bindings::io);
 hooks!(health, "health-hooks");
 hooks!(scheduler, "scheduler-hooks");
@@ -51,3 +52,4 @@ pub use provider::exports::lodger::addon::provider::{
     ProvisionRequest, Provisioned, UnprovisionReason, UnprovisionRequest,
 };
 pub use scheduler::exports::lodger::addon::scheduler::{Candidate, Service as ServiceToPlace, ServiceRequest};
+pub use usage::exports::lodger::addon::usage::{Figure, Period};

@@ -59,7 +59,7 @@ impl FailurePolicy {
         use FailurePolicy::{FailClosed, FailOpen, Quarantine, Retry};
         use HookName::{
             After, Before, ChangePlan, ConfigVars, Disable, Dump, Enable, Health, Provision, Restore, Resume, Schedule,
-            Suspend, Unprovision, Upgrade, Url,
+            Suspend, Unprovision, Upgrade, Url, Usage,
         };
         match (self, hook) {
             (FailClosed | Retry(_), Schedule) => Some("the built-in decides at once whenever a plugin fails"),
@@ -69,14 +69,15 @@ impl FailurePolicy {
             (FailOpen, Enable) => Some("apps would be given an addon that is not ready for them"),
             (FailOpen, Provision) => Some("the app would be given nothing"),
             (FailOpen, ChangePlan | Suspend | Resume) => Some("the addon would not know what the app has of it"),
+            (FailOpen, Usage) => Some("what was used would pass for nothing"),
             (FailOpen, Dump) => Some("part of a dump would pass for all of it"),
             (FailOpen, Restore) => Some("what was restored in part would pass for all of it"),
             (FailOpen, Health) => Some("an addon that cannot tell how it is would pass for healthy"),
             (FailOpen, Upgrade) => Some("a version would serve on data that it has not taken over"),
             (
                 Quarantine(_),
-                Provision | Unprovision | Url | ConfigVars | ChangePlan | Suspend | Resume | Dump | Restore | Health
-                | Schedule | Before | After,
+                Provision | Unprovision | Url | ConfigVars | ChangePlan | Suspend | Resume | Usage | Dump | Restore
+                | Health | Schedule | Before | After,
             ) => None,
             (Quarantine(_), Enable | Disable) => Some("an addon of which this hook has failed is not called anyway"),
             (Quarantine(_), Upgrade) => Some("the version before is put back whenever it fails"),

@@ -6,8 +6,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::bindings::{
-    Candidate, ChangePlanRequest, Changed, ConfigVar, EventRecord, GuestError, HealthReport, Pair, ProvisionRequest,
-    Provisioned, ResourceInfo, ServiceRequest, UnprovisionRequest, Verdict,
+    Candidate, ChangePlanRequest, Changed, ConfigVar, EventRecord, Figure, GuestError, HealthReport, Pair, Period,
+    ProvisionRequest, Provisioned, ResourceInfo, ServiceRequest, UnprovisionRequest, Verdict,
 };
 use crate::env;
 use crate::event::{OPTION, are_details};
@@ -30,6 +30,7 @@ pub enum HookName {
     ChangePlan,
     Suspend,
     Resume,
+    Usage,
     Dump,
     Restore,
     Health,
@@ -40,7 +41,7 @@ pub enum HookName {
 }
 
 impl HookName {
-    pub const ALL: [HookName; 16] = [
+    pub const ALL: [HookName; 17] = [
         HookName::Enable,
         HookName::Disable,
         HookName::Provision,
@@ -50,6 +51,7 @@ impl HookName {
         HookName::ChangePlan,
         HookName::Suspend,
         HookName::Resume,
+        HookName::Usage,
         HookName::Dump,
         HookName::Restore,
         HookName::Health,
@@ -70,6 +72,7 @@ impl HookName {
             HookName::ChangePlan => "change-plan",
             HookName::Suspend => "suspend",
             HookName::Resume => "resume",
+            HookName::Usage => "usage",
             HookName::Dump => "dump",
             HookName::Restore => "restore",
             HookName::Health => "health",
@@ -99,6 +102,7 @@ impl HookName {
             | HookName::After => true,
             HookName::Url
             | HookName::ConfigVars
+            | HookName::Usage
             | HookName::Dump
             | HookName::Health
             | HookName::Schedule
@@ -125,6 +129,7 @@ pub enum HookRequest {
     ChangePlan(ChangePlanRequest),
     Suspend(ResourceInfo),
     Resume(ResourceInfo),
+    Usage(ResourceRef, Period),
     Dump(ResourceRef, Outlet),
     Restore(ResourceRef, Inlet),
     Health,
@@ -160,6 +165,7 @@ impl HookRequest {
             HookRequest::ChangePlan(_) => HookName::ChangePlan,
             HookRequest::Suspend(_) => HookName::Suspend,
             HookRequest::Resume(_) => HookName::Resume,
+            HookRequest::Usage(..) => HookName::Usage,
             HookRequest::Dump(..) => HookName::Dump,
             HookRequest::Restore(..) => HookName::Restore,
             HookRequest::Health => HookName::Health,
@@ -177,6 +183,7 @@ impl HookRequest {
             HookRequest::Unprovision(request) => Some(&request.key),
             HookRequest::Url(resource)
             | HookRequest::ConfigVars(resource)
+            | HookRequest::Usage(resource, _)
             | HookRequest::Dump(resource, _)
             | HookRequest::Restore(resource, _) => Some(&resource.key),
             HookRequest::ChangePlan(ChangePlanRequest { of, .. })
@@ -197,6 +204,7 @@ impl HookRequest {
         match self {
             HookRequest::Url(resource)
             | HookRequest::ConfigVars(resource)
+            | HookRequest::Usage(resource, _)
             | HookRequest::Dump(resource, _)
             | HookRequest::Restore(resource, _) => Some(&resource.private),
             HookRequest::ChangePlan(ChangePlanRequest { of, .. })
@@ -282,6 +290,11 @@ impl Hooks {
                 let hooks = self.plans.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
                 hooks.lodger_addon_plans().call_resume(store, of).await?.map(Answer::Changed)
             }
+            HookRequest::Usage(of, during) => {
+                let hooks = self.usage.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
+                let usage = hooks.lodger_addon_usage();
+                usage.call_usage(store, &of.id, &of.private, *during).await?.map(Answer::Used)
+            }
             HookRequest::Dump(of, output) => {
                 let hooks = self.backup.as_ref().ok_or_else(missing)?.instantiate_async(&mut *store).await?;
                 let to = store.data_mut().hold_output(output.clone())?;
@@ -333,6 +346,7 @@ pub enum Answer {
     Changed(Changed),
     /// `change-plan`, with another private value than before: of a provider elsewhere.
     Reconfigured(Changed, String),
+    Used(Vec<Figure>),
     Health(HealthReport),
     /// The name of an engine.
     Placed(String),
@@ -348,6 +362,8 @@ pub const URL_MAX: usize = 4096;
 /// Longest line a guest may say to a person, in bytes; longer ones are cut.
 pub const MESSAGE_MAX: usize = 1024;
 const VARS_MAX: usize = 64;
+const FIGURES_MAX: usize = 256;
+const FIGURE_NAME_MAX: usize = 64;
 const VALUE_MAX: usize = 32_768;
 
 impl Answer {
@@ -365,6 +381,7 @@ impl Answer {
             (Answer::Reconfigured(_, private), _) => accept_kept("change-plan", "private value", private, PRIVATE_MAX),
             (Answer::Url(url), _) => accept_url("url", url, &[]),
             (Answer::ConfigVars(vars), _) => accept_vars("config-vars", vars, allowed_vars),
+            (Answer::Used(figures), _) => accept_figures(figures),
         }
     }
 
@@ -375,7 +392,12 @@ impl Answer {
             Answer::Changed(changed) | Answer::Reconfigured(changed, _) => changed.message.as_mut(),
             Answer::Health(report) => report.message.as_mut(),
             Answer::Decided(Verdict::Veto(reason)) => Some(reason),
-            Answer::Done | Answer::Url(_) | Answer::ConfigVars(_) | Answer::Placed(_) | Answer::Decided(_) => None,
+            Answer::Done
+            | Answer::Url(_)
+            | Answer::ConfigVars(_)
+            | Answer::Used(_)
+            | Answer::Placed(_)
+            | Answer::Decided(_) => None,
         }
     }
 }
@@ -439,6 +461,31 @@ fn accept_url(what: &str, url: &str, schemes: &[&str]) -> Result<(), String> {
     }
     if !schemes.is_empty() && !schemes.iter().any(|scheme| url.starts_with(scheme)) {
         return Err(format!("{what} does not start with {}", schemes.join(" or ")));
+    }
+    Ok(())
+}
+
+fn accept_figures(figures: &[Figure]) -> Result<(), String> {
+    if figures.len() > FIGURES_MAX {
+        return Err(format!("usage answered {} figures; at most {FIGURES_MAX}", figures.len()));
+    }
+    let is_name = |name: &str| {
+        name.len() <= FIGURE_NAME_MAX
+            && name.starts_with(|first: char| first.is_ascii_lowercase())
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+    };
+    let mut seen = BTreeSet::new();
+    for Figure { what, part, amount } in figures {
+        let shown = crate::text::shown(what, 60);
+        if !is_name(what) || part.is_empty() || part.len() > ID_MAX || !is_plain(part) {
+            return Err(format!("usage answered `{shown}`, which is not named as figures and their parts are"));
+        }
+        if !(amount.is_finite() && *amount >= 0.0) {
+            return Err(format!("usage answered `{shown}` as {amount}"));
+        }
+        if !seen.insert((what, part)) {
+            return Err(format!("usage answered `{shown}` of one part twice"));
+        }
     }
     Ok(())
 }

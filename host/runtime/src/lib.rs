@@ -72,8 +72,9 @@ pub use answers::{
 };
 pub use backup::{BackedUp, IncomingHome, NotUp, Passphrase, Restored};
 pub use bindings::{
-    Candidate, ChangePlanRequest, Changed, ConfigVar, EventRecord, HealthReport, HealthStatus, Pair, ProvisionRequest,
-    Provisioned, ResourceInfo, ServiceRequest, ServiceToPlace, UnprovisionReason, UnprovisionRequest, Verdict,
+    Candidate, ChangePlanRequest, Changed, ConfigVar, EventRecord, Figure, HealthReport, HealthStatus, Pair, Period,
+    ProvisionRequest, Provisioned, ResourceInfo, ServiceRequest, ServiceToPlace, UnprovisionReason, UnprovisionRequest,
+    Verdict,
 };
 pub use client::{BearerToken, Listed, Marketplace, Remote, RemoteError, RemoteRefusal, ServerUrl, Versions, Wanted};
 pub use env::is_allowed as is_variable_allowed;
@@ -100,7 +101,7 @@ pub use package::{FILES as PACKAGE_FILES, Package, pack};
 pub use policy::{MarketplaceAt, PackageBounds, Policy};
 pub use provider::{
     Dashboard, Declined, Dialect, Order, OrderBegun, Ordered, ProviderClient, ProviderCredentials, ProviderError,
-    ProviderManifest, Session, SignOnClaim,
+    ProviderManifest, Session, SignOnClaim, Used,
 };
 pub use remote::Import;
 pub use resources::{Add, Env, EnvFailure, Resource};

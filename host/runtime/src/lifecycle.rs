@@ -110,6 +110,7 @@ pub fn during(hook: HookName) -> Option<AddonState> {
         | HookName::ChangePlan
         | HookName::Suspend
         | HookName::Resume
+        | HookName::Usage
         | HookName::Dump
         | HookName::Restore
         | HookName::Health
@@ -139,6 +140,7 @@ pub fn after(hook: HookName, completed: bool) -> Option<AddonState> {
             | HookName::ChangePlan
             | HookName::Suspend
             | HookName::Resume
+            | HookName::Usage
             | HookName::Dump
             | HookName::Restore
             | HookName::Health
@@ -156,7 +158,9 @@ pub fn permits_on(resource: &ResourceState, hook: HookName) -> bool {
     use HookName::{ChangePlan, Provision, Resume, Suspend};
     use ResourceState::{Active, Failed, Interrupted, Provisioning, Suspended};
     match hook {
-        HookName::Url | HookName::ConfigVars | HookName::Dump | HookName::Restore => resource.gives_variables(),
+        HookName::Url | HookName::ConfigVars | HookName::Usage | HookName::Dump | HookName::Restore => {
+            resource.gives_variables()
+        }
         Provision => matches!(resource, Provisioning | Active | Failed(Provision) | Interrupted(Provision)),
         ChangePlan => matches!(resource, Active | Failed(ChangePlan) | Interrupted(ChangePlan)),
         Suspend | Resume => {
@@ -185,6 +189,7 @@ pub fn resource_during(hook: HookName) -> Option<ResourceState> {
         | HookName::Provision
         | HookName::Url
         | HookName::ConfigVars
+        | HookName::Usage
         | HookName::Dump
         | HookName::Restore
         | HookName::Health

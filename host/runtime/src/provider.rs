@@ -31,7 +31,7 @@ pub use ask::{Ask, Credentials, Sent};
 pub use callback::{Callbacks, CalledBack};
 pub use client::{PROVIDER_DEADLINE, ProviderClient};
 pub use error::ProviderError;
-pub use gateway::{Begun as OrderBegun, Declined, Ordered, ProviderCredentials};
+pub use gateway::{Begun as OrderBegun, Declined, Ordered, ProviderCredentials, Used};
 pub(crate) use gateway::{is_named, is_order_id, order_row};
 pub use manifest::{At, ManifestReview, ProviderManifest, ProviderPlan};
 pub use request::{OauthGrant, PlanChange, Provision, fresh_uuid, utc};

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use wasmtime::component::{Component, InstancePre};
 use wasmtime_wasi::filesystem::{Dir, FsPerms, OpenMode};
 
-use crate::bindings::{backup, config, events, health, plans, provider, scheduler, setup, upgrade, url};
+use crate::bindings::{backup, config, events, health, plans, provider, scheduler, setup, upgrade, url, usage};
 use crate::error::{Error, Result};
 use crate::grant::{Facts, Grant, Settings};
 use crate::hook::HookName;
@@ -84,6 +84,7 @@ pub(crate) struct Hooks {
     pub url: Option<url::UrlHooksPre<Guest>>,
     pub config: Option<config::ConfigHooksPre<Guest>>,
     pub plans: Option<plans::PlansHooksPre<Guest>>,
+    pub usage: Option<usage::UsageHooksPre<Guest>>,
     pub backup: Option<backup::BackupHooksPre<Guest>>,
     pub health: Option<health::HealthHooksPre<Guest>>,
     pub scheduler: Option<scheduler::SchedulerHooksPre<Guest>>,
@@ -261,6 +262,7 @@ const INTERFACES: &[(&str, &[HookName])] = &[
     ("lodger:addon/url@0.1.0", &[HookName::Url]),
     ("lodger:addon/config@0.1.0", &[HookName::ConfigVars]),
     ("lodger:addon/plans@0.1.0", &[HookName::ChangePlan, HookName::Suspend, HookName::Resume]),
+    ("lodger:addon/usage@0.1.0", &[HookName::Usage]),
     ("lodger:addon/backup@0.1.0", &[HookName::Dump, HookName::Restore]),
     ("lodger:addon/health@0.1.0", &[HookName::Health]),
     ("lodger:addon/scheduler@0.1.0", &[HookName::Schedule]),
@@ -330,6 +332,7 @@ impl Hooks {
             url: has(HookName::Url).then(|| url::UrlHooksPre::new(of())).transpose()?,
             config: has(HookName::ConfigVars).then(|| config::ConfigHooksPre::new(of())).transpose()?,
             plans: has(HookName::ChangePlan).then(|| plans::PlansHooksPre::new(of())).transpose()?,
+            usage: has(HookName::Usage).then(|| usage::UsageHooksPre::new(of())).transpose()?,
             backup: has(HookName::Dump).then(|| backup::BackupHooksPre::new(of())).transpose()?,
             health: has(HookName::Health).then(|| health::HealthHooksPre::new(of())).transpose()?,
             scheduler: has(HookName::Schedule).then(|| scheduler::SchedulerHooksPre::new(of())).transpose()?,

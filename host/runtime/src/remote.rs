@@ -73,6 +73,8 @@ struct Asking<'a> {
     log: &'a GuestLog,
     /// Something that was asked may have come through.
     has_sent: bool,
+    /// It was answered that something is being made: a refusal after that promises nothing.
+    is_pending: bool,
     /// What is not to be told to anybody.
     secrets: Vec<String>,
 }
@@ -91,11 +93,12 @@ pub(crate) async fn run(provider: &RemoteProvider, addon: &Addon, room: Room, re
         client: client(provider, addon, &network, deadline),
         log: &log,
         has_sent: false,
+        is_pending: false,
         secrets: room.private.into_iter().chain(basic(provider, addon)).collect(),
     };
     let ended = tokio::time::timeout(deadline, asking.hook(request)).await;
     let makes = request.hook() == HookName::Provision;
-    let in_doubt = makes && room.known.as_ref().is_none_or(|known| known.in_doubt);
+    let in_doubt = makes && (asking.is_pending || room.known.as_ref().is_none_or(|known| known.in_doubt));
     let asked_before = in_doubt || makes && asking.has_sent;
     let secrets = asking.secrets;
     let words = |text: &str| shown(&redact(text, &addon.settings.secrets_and(&secrets)), MESSAGE_MAX);
@@ -157,6 +160,7 @@ impl Asking<'_> {
             if !made.is_pending() || !made.config.is_empty() || self.addon.grant.config_vars.is_empty() {
                 return Ok(made);
             }
+            self.is_pending = true;
             if tokio::time::Instant::now() + pause + LAST > self.network.until {
                 return Err(Failure::Bad(format!(
                     "{} answers that it is still at it (202) until the deadline of `provision`: it was asked again under the \

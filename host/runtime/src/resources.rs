@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::addons::Done;
-use crate::bindings::{Pair, ProvisionRequest, UnprovisionRequest};
+use crate::bindings::{Figure, Pair, Period, ProvisionRequest, UnprovisionRequest};
 use crate::env;
 use crate::error::{Error, Result};
 use crate::event::{APP_ATTACHED, APP_DETACHED, Event};
@@ -137,7 +137,12 @@ impl Host {
     pub async fn add(&self, add: Add) -> Result<Done<Resource>> {
         let add = self.ask_adding(add).await?;
         let locked = self.lock(&add.addon).await?;
-        let row = self.check_add(&locked, &add)?;
+        self.add_locked(&locked, add).await
+    }
+
+    /// The same under the addon's lock, after all were asked who may decide about it.
+    pub(crate) async fn add_locked(&self, locked: &Locked, add: Add) -> Result<Done<Resource>> {
+        let row = self.check_add(locked, &add)?;
         if is_there(&row.state) {
             return Ok(Done::already(row.into()));
         }
@@ -147,7 +152,7 @@ impl Host {
             self.store.set_resource_state(&row.key, &ResourceState::Active, Some(&event))?;
             return Ok(Done::without_call(Resource { state: ResourceState::Active, ..row.into() }));
         }
-        self.provision(&locked, row).await
+        self.provision(locked, row).await
     }
 
     /// Provisions a resource that is new, or was not finished.
@@ -324,6 +329,7 @@ impl Host {
             // About no resource, or with a stream of the caller's: not what the host can repeat.
             HookName::Schedule
             | HookName::Upgrade
+            | HookName::Usage
             | HookName::Dump
             | HookName::Restore
             | HookName::Before
@@ -359,6 +365,22 @@ impl Host {
         Ok(call.outcome.map(|answer| match answer {
             Answer::Url(url) => url,
             _ => String::new(),
+        }))
+    }
+
+    /// Asks the addon how much of the resource was used.
+    pub async fn usage(
+        &self,
+        app: &Id,
+        addon: &AddonId,
+        alias: Option<&Id>,
+        during: Period,
+    ) -> Result<Outcome<Vec<Figure>>> {
+        let row = self.only(app, addon, alias)?;
+        let call = self.call(addon, HookRequest::Usage(self.reference(&row)?, during)).await?;
+        Ok(call.outcome.map(|answer| match answer {
+            Answer::Used(figures) => figures,
+            _ => Vec::new(),
         }))
     }
 

@@ -9,6 +9,7 @@
 mod sso;
 
 use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
 use axum::extract::{FromRequest as _, FromRequestParts, RawPathParams, Request, State};
@@ -18,14 +19,14 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lodger::{AddonId, Declined, Dialect, Error, Order, Ordered};
+use lodger::{AddonId, Declined, Dialect, Error, Order, Ordered, Period, Used};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 use utoipa::ToSchema;
 
-use crate::body::{JSON, Json};
-use crate::document::{Routes, Told, one, told};
+use crate::body::{Asked, JSON, Json};
+use crate::document::{Routes, Schemas, Told, map_of, one, told};
 use crate::gate::Place;
 use crate::problem::{Problem, Refusal};
 use crate::shared::App;
@@ -64,7 +65,14 @@ pub fn routes() -> Routes {
         .delete(ONE, end, told("end_order", "Deprovision a resource").answers_nothing())
         .post(SUSPEND, suspend, told("suspend_order", "Suspend a resource").answers(200, one::<Provided>))
         .post(RESUME, resume, told("resume_order", "Resume a resource").answers(200, one::<Provided>))
-        .get(USAGE, usage, told("usage_of_order", "What a resource has used"))
+        .get(
+            USAGE,
+            usage,
+            told("usage_of_order", "How much of a resource was used")
+                .asks(one::<Asking>)
+                .answers(200, amounts)
+                .reaches_out(),
+        )
         .and(signed_on)
 }
 
@@ -90,6 +98,39 @@ struct ToOrder {
 #[serde(default)]
 struct ToChange {
     plan: Option<String>,
+}
+
+/// Which period is asked for
+#[derive(Deserialize, Default, ToSchema)]
+#[serde(default)]
+struct Asking {
+    /// As in 2026-11-22T10:00:00Z; 30 days before the end where it is left out
+    from: Option<String>,
+    /// Now where it is left out
+    to: Option<String>,
+}
+
+const MONTH_SECONDS: u64 = 30 * 86_400;
+
+impl Asking {
+    fn read(self) -> Result<Period, NotProvided> {
+        let time = |text: Option<String>| match text {
+            Some(text) => {
+                let wrong = || NotProvided::said(422, "from and to are times as in 2026-11-22T10:00:00Z");
+                let since = humantime::parse_rfc3339(&text).ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+                since.map(|since| Some(since.as_secs())).ok_or_else(wrong)
+            }
+            None => Ok(None),
+        };
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let end = time(self.to)?.unwrap_or(now);
+        Ok(Period { begin: time(self.from)?.unwrap_or(end.saturating_sub(MONTH_SECONDS)), end })
+    }
+}
+
+/// By part, by what was used.
+fn amounts(_: &mut Schemas) -> Value {
+    map_of(&map_of(&json!({ "type": "number" })))
 }
 
 /// What became of an order
@@ -137,15 +178,24 @@ async fn order(State(app): State<App>, platform: Platform, request: Request) -> 
         .start_for(platform.actor(), async move |host| Ok(host.carry_out_order(&carried_out, &addon, dialect).await));
     let within = app.host.policy().platforms.answer_within;
     let ended = if begun.tells_later { timeout(within, work).await.ok() } else { Some(work.await) };
-    let Some(ended) = ended else {
+    let later = |id: String| {
         let message = Some("The resource is being made.".to_owned());
-        let provided = Provided { id: begun.id, config: None, message, log_drain_url: None };
-        return Ok(json(StatusCode::ACCEPTED, &provided));
+        answered(StatusCode::ACCEPTED, &Provided { id, config: None, message, log_drain_url: None })
     };
-    let ordered = provided(crate::shared::ended(ended)?)?;
-    app.host.told_at_once(&begun)?;
+    let Some(ended) = ended else { return Ok(later(begun.id)) };
+    let ordered = match provided(crate::shared::ended(ended)?) {
+        Ok(ordered) => ordered,
+        Err(_) if begun.tells_later && app.host.is_put_off(&begun, &platform.addon, platform.dialect)? => {
+            return Ok(later(begun.id));
+        }
+        Err(refused) => return Err(refused),
+    };
+    if let Err(error) = app.host.told_at_once(&begun) {
+        // It is told once more, then.
+        tracing::warn!(error = &error as &dyn std::error::Error, "that a platform has its answer is not noted");
+    }
     let status = if ordered.changed && !begun.again { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(json(status, &Provided::from(ordered)))
+    Ok(answered(status, &Provided::from(ordered)))
 }
 
 async fn change(State(app): State<App>, platform: Platform, of: OfOrder, request: Request) -> Answer {
@@ -174,9 +224,14 @@ async fn resume(State(app): State<App>, platform: Platform, of: OfOrder) -> Answ
     answer(&app, actor, work).await
 }
 
-/// No addon measures it yet.
-async fn usage(_: Platform) -> NotProvided {
-    NotProvided::new(404, "no-usage", "This add-on does not measure its use.".to_owned())
+async fn usage(State(app): State<App>, platform: Platform, of: OfOrder, Asked(asked): Asked<Asking>) -> Answer {
+    let during = asked.read()?;
+    let actor = platform.actor();
+    let work = app.start_for(actor, async move |host| {
+        Ok(host.usage_of_order(&platform.addon, platform.dialect, &of.0, during).await)
+    });
+    let used: Used = provided(crate::shared::ended(work.await)?)?;
+    Ok(answered(StatusCode::OK, &used))
 }
 
 /// Any body is none: there is a client that sends `null`.
@@ -193,7 +248,7 @@ where
     W: Future<Output = Result<lodger::Result<Result<Ordered, Declined>>, Problem>> + Send + 'static,
 {
     let ordered = provided(crate::shared::ended(app.start_for(actor, work).await)?)?;
-    Ok(json(StatusCode::OK, &Provided::from(ordered)))
+    Ok(answered(StatusCode::OK, &Provided::from(ordered)))
 }
 
 fn provided<T>(done: lodger::Result<Result<T, Declined>>) -> Result<T, NotProvided> {
@@ -203,12 +258,15 @@ fn provided<T>(done: lodger::Result<Result<T, Declined>>) -> Result<T, NotProvid
 impl ToOrder {
     fn read(self, dialect: Dialect) -> Result<Order, NotProvided> {
         let ToOrder { plan, app_id, heroku_id, uuid, options, region, callback_url } = self;
+        let is_of_the_first = heroku_id.is_some();
         let missing = |what: &str| NotProvided::said(422, &format!("{what} is missing"));
         let app = match dialect {
             Dialect::Scalingo => app_id.ok_or_else(|| missing("app_id"))?,
             // The third interface names no app.
             Dialect::Heroku => heroku_id.or_else(|| uuid.clone()).ok_or_else(|| missing("uuid"))?,
         };
+        // The third interface is told with OAuth, which is not spoken here: its orders are waited for.
+        let callback = callback_url.filter(|_| is_of_the_first);
         let plan = Some(plan.ok_or_else(|| missing("plan"))?);
         let mut written = BTreeMap::new();
         for (name, value) in options.unwrap_or_default() {
@@ -223,7 +281,7 @@ impl ToOrder {
             };
             written.insert(name, text);
         }
-        Ok(Order { uuid, app, plan, options: written, region, callback: callback_url })
+        Ok(Order { uuid, app, plan, options: written, region, callback })
     }
 }
 
@@ -234,9 +292,8 @@ impl FromRequestParts<App> for Platform {
         let client = parts.extensions.get::<Place>().ok_or(Refusal::Lost)?.client();
         let named = named(parts).await;
         let Some((username, password)) = proof(&parts.headers) else { return Err(NotProvided::unproved()) };
-        // Of whatever there is none, all tries count together.
-        let of = named.as_ref().filter(|(addon, dialect)| app.host.is_offered(addon, *dialect).unwrap_or_default());
-        let of = of.map_or_else(|| "platform".to_owned(), |(addon, dialect)| format!("{dialect} of {addon}"));
+        // Whether or not there is one.
+        let of = named.as_ref().map_or_else(String::new, |(addon, dialect)| format!("{dialect} of {addon}"));
         if !app.clients.may_try_as_platform(client, &of) {
             return Err(Refusal::TooManyTries.into());
         }
@@ -333,11 +390,12 @@ impl From<Error> for NotProvided {
             Error::OrderGone { .. } => told(410),
             Error::UnknownOrder { .. } => told(404),
             // To whoever asks, what the addon cannot do is not there.
-            Error::HookMissing { hook: "suspend" | "resume", .. } => told(404),
+            Error::HookMissing { hook: "suspend" | "resume" | "usage", .. } => told(404),
             // The operator's to mend.
-            Error::NotPermitted { .. } | Error::Quarantined { .. } | Error::GrantRevoked { .. } => {
-                NotProvided::at_fault(503, code, &error)
-            }
+            Error::NotPermitted { .. }
+            | Error::Quarantined { .. }
+            | Error::GrantRevoked { .. }
+            | Error::ResourceState { .. } => NotProvided::at_fault(503, code, &error),
             _ => match error.http_status() {
                 404 | 409 | 422 => told(422),
                 status => NotProvided::at_fault(status, code, &error),
@@ -361,7 +419,7 @@ impl From<Refusal> for NotProvided {
 impl IntoResponse for NotProvided {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = json(status, &self);
+        let mut response = answered(status, &self);
         let headers = response.headers_mut();
         match status {
             StatusCode::UNAUTHORIZED => {
@@ -376,7 +434,7 @@ impl IntoResponse for NotProvided {
     }
 }
 
-fn json(status: StatusCode, body: &impl Serialize) -> Response {
+fn answered(status: StatusCode, body: &impl Serialize) -> Response {
     let body = serde_json::to_vec(body).unwrap_or_default();
     (status, [(CONTENT_TYPE, JSON)], Body::from(body)).into_response()
 }

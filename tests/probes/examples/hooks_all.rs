@@ -9,7 +9,7 @@ use std::{fs, thread::sleep, time::Duration};
 
 use probes::{Error, Held, InputStream, OutputStream, Pair, check, progress};
 
-probes::exports!(setup, provider, url, config, plans, backup, health);
+probes::exports!(setup, provider, url, config, plans, usage, backup, health);
 
 impl setup::Guest for Probe {
     fn enable() -> Held {
@@ -109,6 +109,23 @@ impl plans::Guest for Probe {
         }
         fail(option(&of.options, "resume"), "", asked_before);
         Ok(plans::Changed { message: Some(format!("{} is served again", of.app)) })
+    }
+}
+
+impl usage::Guest for Probe {
+    /// An hour of each second that is asked for, and what its plan says of it: nonsense, where it is asked to.
+    fn usage(id: String, _: String, during: usage::Period) -> Result<Vec<usage::Figure>, Error> {
+        eprintln!("hook usage");
+        let (plan, _) = read(&id)?;
+        let figure = |what: &str, amount| usage::Figure { what: what.into(), part: plan.clone(), amount };
+        match during.begin {
+            1 => Err(Error::Invalid("there was nothing then".into())),
+            2 => Ok(vec![figure("Hours", 1.0)]),
+            3 => Ok(vec![figure("hours", f64::NAN)]),
+            4 => Ok(vec![figure("hours", 1.0), figure("hours", 2.0)]),
+            5 => Ok(vec![figure("hours", -1.0)]),
+            begin => Ok(vec![figure("seconds", (during.end - begin) as f64), figure("resources", 1.0)]),
+        }
     }
 }
 

@@ -50,6 +50,7 @@ macro_rules! export {
     (url) => { $crate::export!(url: "url-hooks"); };
     (config) => { $crate::export!(config: "config-hooks"); };
     (plans) => { $crate::export!(plans: "plans-hooks"); };
+    (usage) => { $crate::export!(usage: "usage-hooks"); };
     (backup) => {
         $crate::export!(backup: "backup-hooks",
             "wasi:io/error@0.2.12": probes::wasip2::io::error,

@@ -78,13 +78,16 @@ impl Section {
 
 /// Asks a hook of whatever the addon is: a component, in the sandbox, or a provider elsewhere.
 pub(super) async fn enter(sandbox: &Sandbox, addon: &Addon, room: Room, request: &HookRequest) -> Ended<Answer> {
-    let ended = match &addon.guest {
-        Some(GuestKind::Component(linked)) => {
-            sandbox.run(room, async |store| linked.hooks.call(store, request).await).await
-        }
-        Some(GuestKind::Remote(provider)) => return remote::run(provider, addon, room, request).await,
-        None => sandbox.run(room, async |_| Err(wasmtime::format_err!("no component"))).await,
-    };
+    if let Some(GuestKind::Remote(provider)) = &addon.guest {
+        // Apart, so that a call of a component is not as large as both.
+        return Box::pin(remote::run(provider, addon, room, request)).await;
+    }
+    let ended = sandbox
+        .run(room, async |store| match &addon.guest {
+            Some(GuestKind::Component(linked)) => linked.hooks.call(store, request).await,
+            _ => Err(wasmtime::format_err!("no component")),
+        })
+        .await;
     let outcome = ended.outcome.and_then(|answer| match answer {
         Ok(answer) => Outcome::Completed(answer),
         Err(error) => Outcome::Refused(Refused::by_guest(error, &addon.settings.secrets_and(&ended.secrets))),

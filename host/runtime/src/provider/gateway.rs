@@ -13,17 +13,19 @@ use serde::{Deserialize, Serialize};
 
 use super::offer::NO_PLAN;
 use super::{Dialect, Order, outbox};
+use crate::bindings::{Figure, Period};
 use crate::compiler::hex;
 use crate::error::{Error, Result};
 use crate::hook::HookName;
-use crate::host::{Host, now_ms};
+use crate::host::{Host, Locked, now_ms};
 use crate::id::{AddonId, Id};
 use crate::key::random;
+use crate::lifecycle::ResourceState;
 use crate::manifest::Manifest;
 use crate::outcome::{BAD_ANSWER, Outcome};
 use crate::plans::known_plan;
 use crate::registry::setting_place;
-use crate::resources::{Add, Resource, check_options};
+use crate::resources::{Add, Reason, Resource, check_options};
 use crate::store::OrderRow;
 use crate::text::is_plain;
 
@@ -31,6 +33,8 @@ use crate::text::is_plain;
 const ID_BYTES: usize = 16;
 /// Random bytes of a password and of a salt.
 const SECRET_BYTES: usize = 24;
+/// How long an answer may take on its way before what it says is told.
+const GRACE_MS: i64 = 1000;
 /// Longest name a platform gives an order, an app or a region, in bytes.
 const NAME_MAX: usize = 255;
 /// How much of a platform's name of an app is in ours, for people.
@@ -76,6 +80,9 @@ pub struct Ordered {
     /// Something was made or changed by this.
     pub changed: bool,
 }
+
+/// Amounts by part, by what was used.
+pub type Used = BTreeMap<String, BTreeMap<String, f64>>;
 
 /// Why an order was not carried out, in words for the platform's customer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,14 +153,13 @@ impl Host {
                 SSO_SALT => &mut known.sso_salt,
                 _ => continue,
             };
-            *kept = self.home.key.open(&setting_place(addon, &name), &sealed)?;
+            let value = self.home.key.open(&setting_place(addon, &name), &sealed)?;
+            // Nothing is proved with nothing.
+            if !value.is_empty() {
+                *kept = value;
+            }
         }
         Ok(Some(known))
-    }
-
-    /// Whether platforms of this dialect were given credentials for it.
-    pub fn is_offered(&self, addon: &AddonId, dialect: Dialect) -> Result<bool> {
-        self.store.platform_secrets(addon, dialect).map(|made| made.is_some())
     }
 
     /// Whether it is a platform that asks: before anything else is looked up, and in the same time whatever is wrong.
@@ -183,7 +189,7 @@ impl Host {
         let id = letters(&random::<ID_BYTES>()?);
         let now = now_ms();
         // Whoever waits for the answer has it by then, or is told.
-        let tell_at = order.callback.is_some().then(|| now + self.policy.platforms.answer_within_ms());
+        let tell_at = order.callback.is_some().then(|| now + self.policy.platforms.answer_within_ms() + GRACE_MS);
         let row = OrderRow { tell_at, ..order_row(addon, dialect, id, order, now)? };
         let there = match self.store.put_order(&row)? {
             Ok(()) => return Ok(Begun { id: row.id, again: false, tells_later: row.tell_at.is_some() }),
@@ -198,7 +204,8 @@ impl Host {
         Ok(Begun { id: there.id, again: true, tells_later: there.tell_at.is_some() })
     }
 
-    /// Makes what was ordered, or finds it made.
+    /// Makes what was ordered, or finds it made. The order is looked at once more under the addon's lock, under which it is
+    /// also forgotten and ended: what is given back meanwhile is not made again.
     ///
     /// # Errors
     /// What keeps [`Host::add`] from being asked; nothing was made then.
@@ -209,46 +216,71 @@ impl Host {
         dialect: Dialect,
     ) -> Result<Result<Ordered, Declined>> {
         let row = self.order_row(addon, dialect, &begun.id)?;
-        let (resource, changed) = match self.resource_of(&row)? {
+        let there = self.find(&row.app, addon, row.alias.as_ref())?;
+        let (resource, changed) = match there {
             // Its plan may be another by now.
-            Some(there) if there.state.gives_variables() => (there, false),
+            Some(there) if there.state.gives_variables() => (Resource::from(there), false),
             _ => match self.add_ordered(&row).await? {
                 Ok(added) => added,
                 Err(declined) => return Ok(Err(declined)),
             },
         };
-        if begun.again {
-            // Whoever was declined at the same time has forgotten it.
-            let _ = self.store.put_order(&row)?;
-        }
         self.ordered(&row, resource, changed).await.map(Ok)
     }
 
-    /// The platform has its answer: it need not be told later.
+    /// The platform is being answered: it need not be told later.
     pub fn told_at_once(&self, begun: &Begun) -> Result<()> {
         if begun.tells_later { self.store.tell_order(&begun.id, None, 0) } else { Ok(()) }
+    }
+
+    /// Whether an order that failed is tried again, and told of then.
+    pub fn is_put_off(&self, begun: &Begun, addon: &AddonId, dialect: Dialect) -> Result<bool> {
+        Ok(self.store.order(addon, dialect, &begun.id)?.is_some_and(|row| row.tell_at.is_some()))
     }
 
     async fn add_ordered(&self, row: &OrderRow) -> Result<Result<(Resource, bool), Declined>> {
         let Order { plan, options, region, .. } = row.asked.clone();
         let (app, alias) = (row.app.clone(), row.alias.clone());
-        let done = self.add(Add { app, addon: row.addon.clone(), alias, plan, options, region }).await;
-        let declined = match done {
-            Ok(done) => match done.outcome {
-                Outcome::Completed(resource) => return Ok(Ok((resource, done.changed))),
-                outcome => Ok(Err(declined(&outcome))),
-            },
+        let add = Add { app, addon: row.addon.clone(), alias, plan, options, region };
+        let add = self.ask_adding(add).await?;
+        let locked = self.lock(&row.addon).await?;
+        self.order_row(&row.addon, row.dialect, &row.id)?;
+        let undone = self.finish_undoing(&locked, row).await;
+        let done = match undone {
+            Ok(Ok(())) => self.add_locked(&locked, add).await,
+            Ok(Err(declined)) => return self.not_added(row, Ok(declined)),
             Err(error) => Err(error),
         };
-        // What is only put off is told later, where that can be.
-        if !(row.tell_at.is_some() && declined.as_ref().map_or_else(outbox::may_pass, |_| false)) {
-            self.forget_if_nothing_is_there(row)?;
+        match done {
+            Ok(done) => match done.outcome {
+                Outcome::Completed(resource) => Ok(Ok((resource, done.changed))),
+                outcome => self.not_added(row, Ok(declined(&outcome))),
+            },
+            Err(error) => self.not_added(row, Err(error)),
         }
-        declined
     }
 
-    fn forget_if_nothing_is_there(&self, row: &OrderRow) -> Result<()> {
-        if self.resource_of(row)?.is_none() { self.store.forget_order(&row.id) } else { Ok(()) }
+    /// What could neither be made nor undone before goes first.
+    async fn finish_undoing(&self, locked: &Locked, row: &OrderRow) -> Result<Result<(), Declined>> {
+        let failed = |state: &ResourceState| match state {
+            ResourceState::Failed(hook) => matches!(hook, HookName::Provision | HookName::Unprovision),
+            ResourceState::Interrupted(hook) => *hook == HookName::Unprovision,
+            _ => false,
+        };
+        let there = self.find(&row.app, &row.addon, row.alias.as_ref())?;
+        let Some(there) = there.filter(|there| failed(&there.state.clone().settled())) else { return Ok(Ok(())) };
+        let done = self.unprovision(locked, &there, Reason::Undone).await?;
+        Ok(if done.outcome.is_completed() { Ok(()) } else { Err(declined(&done.outcome)) })
+    }
+
+    /// What is only put off is told later, where that can be; else there is no order where nothing is there. The addon's lock
+    /// is held.
+    fn not_added(&self, row: &OrderRow, why: Result<Declined>) -> Result<Result<(Resource, bool), Declined>> {
+        let may_pass = why.as_ref().map_or_else(outbox::may_pass, |declined| declined.for_now);
+        if !(may_pass && row.tell_at.is_some()) {
+            self.store.forget_order(row)?;
+        }
+        why.map(Err)
     }
 
     async fn ordered(&self, row: &OrderRow, resource: Resource, changed: bool) -> Result<Ordered> {
@@ -308,14 +340,47 @@ impl Host {
         }
     }
 
+    /// How much of it was used: by what was used, and by the part that has used it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOrder`] where the period ends before it begins; [`Error::HookMissing`] where the addon measures nothing.
+    pub async fn usage_of_order(
+        &self,
+        addon: &AddonId,
+        dialect: Dialect,
+        id: &str,
+        during: Period,
+    ) -> Result<Result<Used, Declined>> {
+        let row = self.order_row(addon, dialect, id)?;
+        if during.begin >= during.end {
+            let what = "a period begins before it ends".to_owned();
+            return Err(Error::InvalidOrder { addon: addon.clone(), what });
+        }
+        let used = self.usage(&row.app, addon, row.alias.as_ref(), during).await.map_err(of_order(addon))?;
+        Ok(match used {
+            Outcome::Completed(figures) => {
+                let mut by_what = Used::new();
+                for Figure { what, part, amount } in figures {
+                    by_what.entry(what).or_default().insert(part, amount);
+                }
+                Ok(by_what)
+            }
+            outcome => Err(declined(&outcome)),
+        })
+    }
+
     /// Destroys what was ordered.
     ///
     /// # Errors
     /// [`Error::OrderGone`] where it was before.
     pub async fn end_order(&self, addon: &AddonId, dialect: Dialect, id: &str) -> Result<Result<(), Declined>> {
+        let locked = self.lock(addon).await?;
         let row = self.order_row(addon, dialect, id)?;
-        let done = self.remove(&row.app, addon, row.alias.as_ref()).await?;
-        match done.outcome {
+        let done = match self.find(&row.app, addon, row.alias.as_ref())? {
+            Some(there) => self.unprovision(&locked, &there, Reason::Removed).await?.outcome,
+            None => Outcome::Completed(()),
+        };
+        match done {
             Outcome::Completed(()) => self.store.end_order(&row.id).map(Ok),
             outcome => Ok(Err(declined(&outcome))),
         }
@@ -381,7 +446,7 @@ fn checked(manifest: &Manifest, order: Order) -> Result<Order> {
             _ => {}
         }
     }
-    let region = order.region.as_deref().map(region_of);
+    let region = order.region.as_deref().map(|region| region_of(region, &manifest.provider.regions));
     if let Some(region) = &region
         && !manifest.provider.regions.is_empty()
         && !manifest.provider.regions.iter().any(|known| known == region || known == "*")
@@ -397,8 +462,9 @@ fn is_the_only(manifest: &Manifest, plan: &str) -> bool {
 }
 
 /// Heroku names the regions of whom it rents from; manifests have its own names of them.
-fn region_of(name: &str) -> String {
+fn region_of(name: &str, known: &[String]) -> String {
     match name.strip_prefix("amazon-web-services::") {
+        Some("us-east-1") if known.iter().any(|known| known == "virginia") => "virginia",
         Some("us-east-1") => "us",
         Some("eu-west-1") => "eu",
         Some("eu-central-1") => "frankfurt",
@@ -451,11 +517,7 @@ fn declined<T>(outcome: &Outcome<T>) -> Declined {
             let for_now = outcome.is_unavailable();
             Declined { message: refused.message.clone(), refused: true, for_now }
         }
-        _ => Declined {
-            message: "The add-on has failed; nothing was changed.".to_owned(),
-            refused: false,
-            for_now: true,
-        },
+        _ => Declined { message: "The add-on has failed.".to_owned(), refused: false, for_now: true },
     }
 }
 

@@ -4,10 +4,12 @@
 //! carries it out again, which changes nothing where it was carried out, and tells the platform, at least once. A host that
 //! died goes on where it was. Only platforms that the policy names are told anything, through `outbound`.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http_body_util::Full;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use hyper::{Method, Request};
@@ -47,6 +49,8 @@ enum Untold {
     TooSlow,
     #[error("its address is none")]
     Address,
+    #[error("`callbacks` under [platforms] in lodger.toml does not name it any more")]
+    NotNamed,
 }
 
 /// Where a platform is told what has become of an order; `None` where the policy does not name it.
@@ -70,34 +74,45 @@ pub(super) fn may_pass(error: &Error) -> bool {
 }
 
 impl Host {
-    /// Tells platforms what they wait for, for ever.
+    /// Tells platforms what they wait for, for ever: each order by itself, so that none keeps another waiting.
     pub async fn watch_orders(&self) {
+        let mut at_work = FuturesUnordered::new();
+        let mut busy = BTreeSet::new();
         loop {
             match self.store.orders_to_tell() {
                 Ok(due) => {
-                    let told = futures_util::stream::iter(due);
-                    told.for_each_concurrent(AT_A_TIME, |row| {
-                        acting_for(format!("platform {}", row.dialect), self.tell_or_put_off(row))
-                    })
-                    .await;
+                    for row in due {
+                        if at_work.len() < AT_A_TIME && busy.insert(row.id.clone()) {
+                            at_work.push(acting_for(format!("platform {}", row.dialect), self.tell_or_put_off(row)));
+                        }
+                    }
                 }
                 Err(error) => tell(&error, "platforms wait to be told of their orders"),
             }
-            sleep(LOOK).await;
+            tokio::select! {
+                Some(id) = at_work.next(), if !at_work.is_empty() => {
+                    busy.remove(&id);
+                }
+                () = sleep(LOOK) => {}
+            }
         }
     }
 
-    async fn tell_or_put_off(&self, row: OrderRow) {
+    /// Returns its id when it was told, or may be tried again.
+    async fn tell_or_put_off(&self, row: OrderRow) -> String {
         if let Err(error) = self.tell_of(&row).await {
             tell(&error, "a platform waits to be told of its order");
             sleep(LOOK).await;
         }
+        row.id
     }
 
     async fn tell_of(&self, row: &OrderRow) -> Result<()> {
+        self.writable()?;
         let begun = Begun { id: row.id.clone(), again: true, tells_later: true };
         let told = match self.carry_out_order(&begun, &row.addon, row.dialect).await {
             Ok(Ok(ordered)) => self.tell_platform(row, &ordered).await.map_err(|why| why.to_string()),
+            Ok(Err(declined)) if declined.for_now => Err(declined.message),
             Ok(Err(declined)) => {
                 // There is no word for it: the platform gives up by itself.
                 tracing::warn!(addon = %row.addon, order = row.id, why = declined.message, "an order was declined");
@@ -115,11 +130,18 @@ impl Host {
         let pause = (1000 << row.tries.min(20)).min(PAUSE_MAX_MS);
         let next = (!given_up).then(|| now_ms() + pause);
         tracing::warn!(addon = %row.addon, order = row.id, why, given_up, "a platform was not told of its order");
-        self.store.tell_order(&row.id, next, row.tries.saturating_add(1))
+        self.store.tell_order(&row.id, next, row.tries.saturating_add(1))?;
+        if given_up && row.dialect == Dialect::Heroku {
+            // It has given up as well, and will not give it back.
+            let _ = self.end_order(&row.addon, row.dialect, &row.id).await?;
+        }
+        Ok(())
     }
 
     async fn tell_platform(&self, row: &OrderRow, ordered: &Ordered) -> Result<(), Untold> {
-        let url: ServerUrl = row.asked.callback.as_deref().and_then(|url| url.parse().ok()).ok_or(Untold::Address)?;
+        // As the policy is now.
+        let named = callback(&self.policy.platforms, row.dialect, &row.asked).ok_or(Untold::NotNamed)?;
+        let url: ServerUrl = named.parse().map_err(|_| Untold::Address)?;
         let (method, body) = match row.dialect {
             Dialect::Scalingo => (Method::PATCH, json!({ "config": ordered.config })),
             Dialect::Heroku => {
@@ -132,7 +154,7 @@ impl Host {
         proof.set_sensitive(true);
         let request = Request::builder()
             .method(method)
-            .uri(url.path())
+            .uri(if url.path().is_empty() { "/" } else { url.path() })
             .header(HOST, url.authority())
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "application/json")
@@ -142,8 +164,11 @@ impl Host {
             .map_err(|_| Untold::Address)?;
         match timeout(ANSWERED_WITHIN, self.put_to(&url, request)).await.map_err(|_| Untold::TooSlow)?? {
             200..=299 => Ok(()),
-            // It does not wait any more.
-            404 | 410 => Ok(()),
+            // It does not wait any more, and gives back what it knows of.
+            404 | 410 => {
+                tracing::warn!(addon = %row.addon, order = row.id, "a platform does not know an order it was told of");
+                Ok(())
+            }
             status => Err(Untold::Status(status)),
         }
     }

@@ -33,12 +33,19 @@ CREATE TABLE platform_order (
     UNIQUE (addon, dialect, uuid)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX platform_order_tell ON platform_order (tell_at) WHERE tell_at IS NOT NULL;
+CREATE INDEX platform_order_gone ON platform_order (gone_at) WHERE gone_at IS NOT NULL;
+CREATE INDEX platform_order_made ON platform_order (made_at);
 CREATE TABLE sign_on (
     hash BLOB PRIMARY KEY NOT NULL,
     session_of TEXT REFERENCES platform_order(id) ON DELETE CASCADE,
     until INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ";
+
+/// Ordered long ago, and never made: whoever ordered it has not asked again.
+const NEVER_MADE: &str = "DELETE FROM platform_order WHERE made_at < ?1 AND gone_at IS NULL AND tell_at IS NULL
+    AND NOT EXISTS (SELECT 1 FROM resource WHERE resource.addon = platform_order.addon
+                    AND resource.app = platform_order.app AND resource.alias = platform_order.alias)";
 
 /// For how long it is known of an order that it is gone.
 const GONE_KEPT_MS: i64 = 90 * 86_400_000;
@@ -109,7 +116,11 @@ impl Store {
     pub fn put_platform_secrets(&self, addon: &AddonId, dialect: Dialect, sealed: &[u8]) -> Result<()> {
         self.write("keep what a platform proves itself with", |transaction| {
             let sql = "INSERT OR REPLACE INTO platform (addon, dialect, secrets) VALUES (?1, ?2, ?3)";
-            transaction.execute(sql, params![addon.to_string(), dialect.as_str(), sealed])?;
+            let (addon, dialect) = (addon.to_string(), dialect.as_str());
+            transaction.execute(sql, params![addon, dialect, sealed])?;
+            let sessions = "DELETE FROM sign_on WHERE session_of IN
+                                (SELECT id FROM platform_order WHERE addon = ?1 AND dialect = ?2)";
+            transaction.execute(sessions, params![addon, dialect])?;
             Ok(())
         })
     }
@@ -123,7 +134,9 @@ impl Store {
             if let Some(there) = there.optional()? {
                 return Ok(Err(Box::new(there)));
             }
-            transaction.execute("DELETE FROM platform_order WHERE gone_at < ?1", [new.made_at - GONE_KEPT_MS])?;
+            let too_old = [new.made_at - GONE_KEPT_MS];
+            transaction.prepare_cached("DELETE FROM platform_order WHERE gone_at < ?1")?.execute(too_old)?;
+            transaction.prepare_cached(NEVER_MADE)?.execute(too_old)?;
             insert_order(transaction, new).map(Ok)
         })
     }
@@ -171,10 +184,13 @@ impl Store {
         })
     }
 
-    /// There never was anything of what was ordered.
-    pub fn forget_order(&self, id: &str) -> Result<()> {
+    /// There never was anything of what was ordered, unless there is now.
+    pub fn forget_order(&self, order: &OrderRow) -> Result<()> {
         self.write("forget an order of a platform", |transaction| {
-            transaction.execute("DELETE FROM platform_order WHERE id = ?1", [id])?;
+            let sql = "DELETE FROM platform_order WHERE id = ?1 AND NOT EXISTS
+                           (SELECT 1 FROM resource WHERE addon = ?2 AND app = ?3 AND alias = ?4)";
+            let alias = order.alias.as_ref().map_or("", Id::as_str);
+            transaction.execute(sql, params![order.id, order.addon.to_string(), order.app.as_str(), alias])?;
             Ok(())
         })
     }
