@@ -8,6 +8,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
+use super::providers::basic;
 use super::{Reply, Serving, manager, market, packed};
 use crate::support::{Lab, root};
 
@@ -99,7 +100,7 @@ fn text(value: &Value) -> String {
 }
 
 /// What takes away what all others are asked about comes last.
-const ENDS: &str = "^(delete|uninstall|unpublish|remove|disable|roll_back|move)";
+const ENDS: &str = "^(delete|end|uninstall|unpublish|remove|disable|roll_back|move)";
 
 #[test]
 fn a_tester_that_has_read_the_document_finds_nothing_else() {
@@ -126,13 +127,24 @@ fn a_tester_that_has_read_the_document_finds_nothing_else() {
     manager::comes_to(&server, &json!(installation), "active");
     let (other, grant) = approved("guest-examples/app-secrets");
 
+    let known = lab.json(&["provider", "credentials", "good/probe"]);
+    let order = json!({ "app_id": "shop", "plan": "small", "uuid": "one" }).to_string();
+    let proof =
+        format!("{}Content-Type: application/json\r\n", basic(&text(&known["username"]), &text(&known["password"])));
+    let made = server.ask("POST", "/providers/good/probe/scalingo/resources", &proof, order.as_bytes()).is(201).json();
+
     let later = format!("{}Content-Type: application/json\r\nPrefer: respond-async\r\n", server.bearer());
     let operation = text(&server.ask("POST", "/v1/reconcile", &later, b"{}").is(202).json()["id"]);
 
     let mut config = std::fs::read_to_string(root().join("tests/server/schemathesis.toml")).unwrap();
-    for (name, id) in
-        [("ENTRY", entry), ("INSTALLATION", installation), ("OTHER", other), ("GRANT", grant), ("OPERATION", operation)]
-    {
+    for (name, id) in [
+        ("ENTRY", entry),
+        ("INSTALLATION", installation),
+        ("OTHER", other),
+        ("GRANT", grant),
+        ("OPERATION", operation),
+        ("ORDER", text(&made["id"])),
+    ] {
         config = config.replace(&format!("\"{name}\""), &format!("\"{id}\""));
     }
     let config = lab.write("schemathesis.toml", config);
@@ -159,7 +171,9 @@ fn a_tester_that_has_read_the_document_finds_nothing_else() {
         if std::env::var_os("LODGER_TEST_FULL").is_some() {
             tester.args(["--max-examples", "200"]);
         }
-        let tried = tester.current_dir(lab.path("")).env("LODGER_TOKEN", &server.token).output().unwrap();
+        tester.env("LODGER_TOKEN", &server.token);
+        tester.env("LODGER_USERNAME", text(&known["username"])).env("LODGER_PASSWORD", text(&known["password"]));
+        let tried = tester.current_dir(lab.path("")).output().unwrap();
         let said = String::from_utf8_lossy(&tried.stdout);
         assert!(tried.status.success(), "{said}{}", String::from_utf8_lossy(&tried.stderr));
         println!("{said}");

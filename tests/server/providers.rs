@@ -67,7 +67,7 @@ impl<'a> Offered<'a> {
     }
 }
 
-fn basic(username: &str, password: &str) -> String {
+pub fn basic(username: &str, password: &str) -> String {
     format!("Authorization: Basic {}\r\n", STANDARD.encode(format!("{username}:{password}")))
 }
 
@@ -127,6 +127,8 @@ fn an_order_lives_in_either_dialect() {
         // By the platform's own name, too.
         offered.ask("POST", &format!("/{UUID}/suspend"), &json!({})).is(200);
         offered.ask("POST", &format!("/{id}/suspend"), &json!({})).is(200);
+        let held = says(offered.ask("PUT", &format!("/{id}"), &json!({ "plan": "large" })), 422, "resource-state");
+        assert_eq!(held, "The resource is suspended.");
         let apps = lab.json(&["apps"]).to_string();
         assert!(apps.contains("suspended"), "{apps}");
         assert_eq!(offered.ask("POST", &format!("/{id}/resume"), &json!({})).is(200).json()["id"], id);

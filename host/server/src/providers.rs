@@ -389,13 +389,13 @@ impl From<Error> for NotProvided {
         match &error {
             Error::OrderGone { .. } => told(410),
             Error::UnknownOrder { .. } => told(404),
+            Error::ResourceState { state, .. } => NotProvided::new(422, code, format!("The resource is {state}.")),
             // To whoever asks, what the addon cannot do is not there.
             Error::HookMissing { hook: "suspend" | "resume" | "usage", .. } => told(404),
             // The operator's to mend.
-            Error::NotPermitted { .. }
-            | Error::Quarantined { .. }
-            | Error::GrantRevoked { .. }
-            | Error::ResourceState { .. } => NotProvided::at_fault(503, code, &error),
+            Error::NotPermitted { .. } | Error::Quarantined { .. } | Error::GrantRevoked { .. } => {
+                NotProvided::at_fault(503, code, &error)
+            }
             _ => match error.http_status() {
                 404 | 409 | 422 => told(422),
                 status => NotProvided::at_fault(status, code, &error),

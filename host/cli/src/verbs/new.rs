@@ -19,7 +19,7 @@ macro_rules! repository {
 }
 
 /// The interfaces, as the addon vendors them.
-const WIT: [(&str, &str); 16] = [
+const WIT: [(&str, &str); 17] = [
     ("wit/backup.wit", repository!("wit/backup.wit")),
     ("wit/config.wit", repository!("wit/config.wit")),
     ("wit/events.wit", repository!("wit/events.wit")),
@@ -34,6 +34,7 @@ const WIT: [(&str, &str); 16] = [
     ("wit/types.wit", repository!("wit/types.wit")),
     ("wit/upgrade.wit", repository!("wit/upgrade.wit")),
     ("wit/url.wit", repository!("wit/url.wit")),
+    ("wit/usage.wit", repository!("wit/usage.wit")),
     ("wit/worlds.wit", repository!("wit/worlds.wit")),
     ("wit/deps/io.wit", repository!("wit/deps/io.wit")),
 ];
