@@ -153,7 +153,7 @@ fn whoever_does_not_prove_itself_learns_nothing() {
     let server = with_plans(&lab, "");
     let before = "/providers/good/probe/scalingo/resources";
     // Before credentials were made there are none that count.
-    says(server.ask("POST", before, &basic("good-probe", ""), b"{}"), 401, "bad-credentials");
+    says(server.ask("POST", before, &basic("probe", ""), b"{}"), 401, "bad-credentials");
     let scalingo = Offered::new(&lab, &server, "good/probe", "scalingo");
     let heroku = Offered::new(&lab, &server, "good/probe", "heroku");
     let id = scalingo.order("app", UUID, &json!({})).is(201).json()["id"].as_str().unwrap().to_owned();
@@ -162,8 +162,8 @@ fn whoever_does_not_prove_itself_learns_nothing() {
     for more in [
         String::new(),
         basic("wrong", "secret"),
-        basic("good-probe", &password[1..]),
-        basic("good-probe", &password[..password.len() - 1]),
+        basic("probe", &password[1..]),
+        basic("probe", &password[..password.len() - 1]),
         heroku.proof(),
         bearer,
         format!("{0}{0}", scalingo.proof()),
@@ -522,11 +522,7 @@ fn the_manifests_hold_what_both_testers_ask_for() {
     assert_eq!(scalingo["plans"][0]["options"], json!({ "size": "1" }), "{scalingo}");
     assert_eq!(scalingo["config_vars"], json!(["PROBE_URL", "PROBE_PLAN", "PROBE_REGION"]));
     let heroku = manifest("heroku");
-    assert_eq!(
-        (&heroku["id"], &heroku["api"]["config_vars_prefix"]),
-        (&json!("good-probe"), &json!("PROBE")),
-        "{heroku}"
-    );
+    assert_eq!((&heroku["id"], &heroku["api"]["config_vars_prefix"]), (&json!("probe"), &json!("PROBE")), "{heroku}");
     assert_eq!(heroku["api"]["regions"], json!(["us", "eu"]));
     let known = lab.json(&["provider", "credentials", "good/probe", "--dialect", "heroku"]);
     assert_eq!(heroku["api"]["password"], known["password"]);
@@ -557,7 +553,7 @@ fn settings_say_what_platforms_prove_themselves_with() {
     let offered = Offered { server: &server, dialect: "heroku", root: String::new(), known: made };
     let path = "/providers/good/probe/scalingo/resources/none";
     says(server.ask("DELETE", path, &offered.proof(), b""), 401, "bad-credentials");
-    says(server.ask("DELETE", path, &basic("good-probe", "from-before"), b""), 404, "unknown-order");
+    says(server.ask("DELETE", path, &basic("probe", "from-before"), b""), 404, "unknown-order");
 }
 
 fn known_to_scalingo<'a>(server: &'a Serving, known: &Value) -> Offered<'a> {

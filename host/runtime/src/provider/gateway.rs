@@ -405,9 +405,9 @@ fn place(addon: &AddonId, dialect: Dialect) -> String {
     format!("platform:{addon}:{dialect}")
 }
 
-/// A name of the addon that a platform takes for one.
+/// What a platform knows the addon by. Heroku wants variables to begin with it, as they begin with the addon's name here.
 pub(super) fn slug(addon: &AddonId) -> String {
-    format!("{}-{}", addon.namespace, addon.name)
+    addon.name.to_string()
 }
 
 /// An order as it is noted, with nobody to be told of it.

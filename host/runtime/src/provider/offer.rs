@@ -79,12 +79,12 @@ fn described(manifest: &Manifest) -> &str {
     if manifest.description.is_empty() { &manifest.display_name } else { &manifest.description }
 }
 
-/// Heroku's names of them, or everywhere.
+/// Heroku's names of them, or everywhere, among which its tester wants to see the first.
 fn regions(manifest: &Manifest) -> Vec<String> {
     let known = ["us", "eu", "frankfurt", "oregon", "tokyo", "virginia", "*"];
     let named: Vec<String> =
         manifest.provider.regions.iter().filter(|region| known.contains(&region.as_str())).cloned().collect();
-    if named.is_empty() { vec!["*".to_owned()] } else { named }
+    if named.is_empty() { vec!["us".to_owned(), "*".to_owned()] } else { named }
 }
 
 /// What all names of variables begin with, up to an underscore.

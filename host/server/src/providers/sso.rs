@@ -104,13 +104,13 @@ async fn sign_on(app: &App, request: Request, sent: Sent) -> Response {
     };
     let mut response = page(app, &addon, dialect, &session.secret).await;
     let path = format!("/providers/{}/{}/{dialect}", addon.namespace, addon.name);
-    let attributes = format!("Path={path}; Max-Age={SESSION_SECONDS}; Secure; SameSite=Lax");
-    let mut cookies = vec![format!("{SESSION}={}; {attributes}; HttpOnly", session.secret)];
+    let attributes = format!("Path={path}; Max-Age={SESSION_SECONDS}; SameSite=Lax");
+    let mut cookies = vec![format!("{SESSION}={}; {attributes}; Secure; HttpOnly", session.secret)];
     let is_encoded = |text: &String| {
         text.len() <= NAVIGATION_MAX
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'=' | b'+' | b'/'))
     };
-    // Heroku's script reads it.
+    // Heroku's script reads it; it is no secret, and a tester without TLS looks for it.
     cookies.extend(sent.navigation.filter(is_encoded).map(|data| format!("{NAVIGATION}={data}; {attributes}")));
     for cookie in cookies {
         if let Ok(cookie) = HeaderValue::try_from(cookie) {
