@@ -101,7 +101,9 @@ pub async fn measure(figures: &mut Figures) -> anyhow::Result<()> {
         };
         let ordered = async || {
             number += 1;
-            let order = json!({ "uuid": format!("{dialect}-{number}"), "app_id": "app", "plan": "default" });
+            // Each of an app of its own, as the ones they are compared with are.
+            let (uuid, app) = (format!("{dialect}-{number}"), format!("app-{number}"));
+            let order = json!({ "uuid": uuid, "app_id": app, "plan": "default" });
             orders.ask(Method::POST, &path, &proof, order.to_string().into()).await.map(drop)
         };
         let (_, us, ratio) = compare(natively, ordered).await?;
