@@ -9,6 +9,7 @@
 mod sso;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::Body;
@@ -19,7 +20,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use lodger::{AddonId, Declined, Dialect, Error, Order, Ordered, Period, Used};
+use lodger::{AddonId, Declined, Dialect, Error, Host, Order, Ordered, Period, Used};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::time::timeout;
@@ -154,6 +155,7 @@ impl From<Ordered> for Provided {
 }
 
 /// A platform that has proved itself.
+#[derive(Clone)]
 struct Platform {
     addon: AddonId,
     dialect: Dialect,
@@ -201,54 +203,53 @@ async fn order(State(app): State<App>, platform: Platform, request: Request) -> 
 async fn change(State(app): State<App>, platform: Platform, of: OfOrder, request: Request) -> Answer {
     let Json(asked) = Json::<ToChange>::from_request(request, &app).await?;
     let Some(plan) = asked.plan else { return Err(NotProvided::said(422, "update resource need a plan")) };
-    let actor = platform.actor();
-    let work = async move |host: std::sync::Arc<lodger::Host>| {
-        Ok(host.change_order(&platform.addon, platform.dialect, &of.0, &plan).await)
-    };
-    answer(&app, actor, work).await
+    let Platform { addon, dialect } = platform.clone();
+    let work = async move |host: Arc<Host>| host.change_order(&addon, dialect, &of.0, &plan).await;
+    Ok(answered(StatusCode::OK, &Provided::from(done(&app, &platform, work).await?)))
 }
 
 async fn suspend(State(app): State<App>, platform: Platform, of: OfOrder) -> Answer {
-    let actor = platform.actor();
-    let work = async move |host: std::sync::Arc<lodger::Host>| {
-        Ok(host.suspend_order(&platform.addon, platform.dialect, &of.0).await)
-    };
-    answer(&app, actor, work).await
+    let Platform { addon, dialect } = platform.clone();
+    let work = async move |host: Arc<Host>| host.suspend_order(&addon, dialect, &of.0).await;
+    Ok(answered(StatusCode::OK, &Provided::from(done(&app, &platform, work).await?)))
 }
 
 async fn resume(State(app): State<App>, platform: Platform, of: OfOrder) -> Answer {
-    let actor = platform.actor();
-    let work = async move |host: std::sync::Arc<lodger::Host>| {
-        Ok(host.resume_order(&platform.addon, platform.dialect, &of.0).await)
-    };
-    answer(&app, actor, work).await
+    let Platform { addon, dialect } = platform.clone();
+    let work = async move |host: Arc<Host>| host.resume_order(&addon, dialect, &of.0).await;
+    Ok(answered(StatusCode::OK, &Provided::from(done(&app, &platform, work).await?)))
 }
 
 async fn usage(State(app): State<App>, platform: Platform, of: OfOrder, Asked(asked): Asked<Asking>) -> Answer {
     let during = asked.read()?;
-    let actor = platform.actor();
-    let work = app.start_for(actor, async move |host| {
-        Ok(host.usage_of_order(&platform.addon, platform.dialect, &of.0, during).await)
-    });
-    let used: Used = provided(crate::shared::ended(work.await)?)?;
+    let Platform { addon, dialect } = platform.clone();
+    let work = async move |host: Arc<Host>| host.usage_of_order(&addon, dialect, &of.0, during).await;
+    let used: Used = done(&app, &platform, work).await?;
     Ok(answered(StatusCode::OK, &used))
 }
 
 /// Any body is none: there is a client that sends `null`.
 async fn end(State(app): State<App>, platform: Platform, of: OfOrder) -> Answer {
-    let actor = platform.actor();
-    let work =
-        app.start_for(actor, async move |host| Ok(host.end_order(&platform.addon, platform.dialect, &of.0).await));
-    provided(crate::shared::ended(work.await)?)?;
+    let Platform { addon, dialect } = platform.clone();
+    let work = async move |host: Arc<Host>| host.end_order(&addon, dialect, &of.0).await;
+    done(&app, &platform, work).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn answer<W>(app: &App, actor: String, work: impl FnOnce(std::sync::Arc<lodger::Host>) -> W) -> Answer
+/// Work in the name of the platform, which goes on to its end once it has begun.
+async fn done<T: Send + 'static, W>(
+    app: &App,
+    platform: &Platform,
+    work: impl FnOnce(Arc<Host>) -> W,
+) -> Result<T, NotProvided>
 where
-    W: Future<Output = Result<lodger::Result<Result<Ordered, Declined>>, Problem>> + Send + 'static,
+    W: Future<Output = lodger::Result<Result<T, Declined>>> + Send + 'static,
 {
-    let ordered = provided(crate::shared::ended(app.start_for(actor, work).await)?)?;
-    Ok(answered(StatusCode::OK, &Provided::from(ordered)))
+    let work = app.start_for(platform.actor(), |host| {
+        let work = work(host);
+        async { Ok(work.await) }
+    });
+    provided(crate::shared::ended(work.await)?)
 }
 
 fn provided<T>(done: lodger::Result<Result<T, Declined>>) -> Result<T, NotProvided> {

@@ -313,7 +313,7 @@ fn broken(url: &ProviderUrl, error: &hyper::Error) -> ProviderError {
 }
 
 /// The header of Basic auth, which is never shown.
-fn basic(username: &str, password: &str) -> Result<HeaderValue> {
+pub(super) fn basic(username: &str, password: &str) -> Result<HeaderValue> {
     if username.contains(':') || username.chars().any(char::is_control) {
         return Err(ProviderError::Credentials("username"));
     }

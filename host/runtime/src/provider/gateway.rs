@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
 use super::offer::NO_PLAN;
@@ -489,12 +488,6 @@ fn app_of(dialect: Dialect, app: &str) -> Result<Id> {
 fn alias_of(uuid: &str) -> Result<Id> {
     let name = format!("r{}", &blake3::hash(uuid.as_bytes()).to_hex()[..ALIAS_HASH]);
     name.parse().map_err(|_| Error::InvalidId(name))
-}
-
-/// The header it is shown in.
-pub(super) fn basic(known: &ProviderCredentials) -> String {
-    let pair = format!("{}:{}", known.username, known.password);
-    format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
 }
 
 /// Without digits: there is a tester that takes any digits in an id for those of its app.

@@ -11,12 +11,14 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use http_body_util::Full;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
 use hyper::{Method, Request};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::gateway::{Begun, Ordered, basic};
+use super::client::basic;
+use super::error::ProviderError;
+use super::gateway::{Begun, Ordered};
 use super::{Dialect, Order};
 use crate::client::ServerUrl;
 use crate::error::{Error, Kind, Result};
@@ -47,6 +49,8 @@ enum Untold {
     Status(u16),
     #[error("it does not answer in time")]
     TooSlow,
+    #[error(transparent)]
+    Credentials(#[from] ProviderError),
     #[error("its address is none")]
     Address,
     #[error("`callbacks` under [platforms] in lodger.toml does not name it any more")]
@@ -150,8 +154,7 @@ impl Host {
             }
         };
         let known = self.known_credentials(&row.addon, row.dialect).ok().flatten().ok_or(Untold::Address)?;
-        let mut proof = HeaderValue::try_from(basic(&known)).map_err(|_| Untold::Address)?;
-        proof.set_sensitive(true);
+        let proof = basic(&known.username, &known.password)?;
         let request = Request::builder()
             .method(method)
             .uri(if url.path().is_empty() { "/" } else { url.path() })
